@@ -1,0 +1,1 @@
+//! Benchmarks: hot paths, and side-by-side runs against Litestream.

@@ -1,0 +1,1 @@
+//! Long seed runs and real-process torture of replicator binaries.

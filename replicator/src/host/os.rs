@@ -1,0 +1,196 @@
+//! The real world: `std::fs`, the system clock, the kernel's randomness, tokio's sockets and thread pool.
+//!
+//! The only module allowed to touch them; it must not contain decisions.
+
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{
+    Blocking, BoxFuture, Clock, Dial, DirEntry, Disk, DiskFile, Entropy, FileMetadata, Host, NoWatch,
+    OpenMode, Stream, UnixMillis, Work,
+};
+
+/// The real host. Its blocking pool has the size given to the tokio runtime's builder.
+#[must_use]
+pub fn host() -> Host {
+    Host {
+        clock: Arc::new(SystemClock),
+        disk: Arc::new(OsDisk),
+        entropy: Arc::new(OsEntropy),
+        blocking: Arc::new(ThreadPool),
+        dial: Arc::new(TcpDial),
+        watch: Arc::new(NoWatch),
+        vfs: None,
+    }
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the replacement")]
+    fn now(&self) -> UnixMillis {
+        unix_millis(std::time::SystemTime::now())
+    }
+}
+
+fn unix_millis(time: std::time::SystemTime) -> UnixMillis {
+    let since = time.duration_since(std::time::UNIX_EPOCH);
+    UnixMillis(match since {
+        Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
+    })
+}
+
+struct OsEntropy;
+
+impl Entropy for OsEntropy {
+    #[expect(clippy::disallowed_methods, reason = "this is the replacement")]
+    fn fill(&self, buffer: &mut [u8]) {
+        std::fs::File::open("/dev/urandom")
+            .and_then(|mut file| file.read_exact(buffer))
+            .expect("/dev/urandom is readable on every supported system");
+    }
+}
+
+struct ThreadPool;
+
+impl Blocking for ThreadPool {
+    #[expect(clippy::disallowed_methods, reason = "this is the replacement")]
+    fn run(&self, work: Work) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if let Err(error) = tokio::task::spawn_blocking(work).await
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        })
+    }
+}
+
+struct TcpDial;
+
+impl Dial for TcpDial {
+    fn dial<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            let stream = tokio::net::TcpStream::connect((host, port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+}
+
+struct OsDisk;
+
+struct OsFile(std::fs::File);
+
+fn facts(metadata: &std::fs::Metadata) -> FileMetadata {
+    FileMetadata {
+        len: metadata.len(),
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        modified: metadata.modified().map_or(UnixMillis::default(), unix_millis),
+        is_dir: metadata.is_dir(),
+        mode: metadata.mode() & 0o777,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the replacement")]
+impl Disk for OsDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).mode(0o666);
+        match mode {
+            OpenMode::Read => &mut options,
+            OpenMode::ReadWrite => options.write(true),
+            OpenMode::Create => options.write(true).create(true).truncate(false),
+            OpenMode::CreateNew => options.write(true).create_new(true),
+            OpenMode::Truncate => options.write(true).create(true).truncate(true),
+        };
+        Ok(Box::new(OsFile(options.open(path)?)))
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
+        std::fs::metadata(path).map(|metadata| facts(&metadata))
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().into_string() {
+                entries.push(DirEntry { name, is_dir: entry.file_type()?.is_dir() });
+            }
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::File::open(if path.as_os_str().is_empty() { Path::new(".") } else { path })?.sync_all()
+    }
+
+    fn set_modified(&self, path: &Path, time: UnixMillis) -> io::Result<()> {
+        let file = std::fs::OpenOptions::new().write(true).open(path)?;
+        let offset = std::time::Duration::from_millis(time.0.unsigned_abs());
+        file.set_modified(if time.0 < 0 {
+            std::time::UNIX_EPOCH - offset
+        } else {
+            std::time::UNIX_EPOCH + offset
+        })
+    }
+
+    fn set_permissions(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        match std::os::unix::fs::chown(path, Some(uid), Some(gid)) {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl DiskFile for OsFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(data, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    fn metadata(&self) -> io::Result<FileMetadata> {
+        self.0.metadata().map(|metadata| facts(&metadata))
+    }
+}

@@ -1,0 +1,1 @@
+//! Deterministic world for the replicator: one seed, one thread.
