@@ -85,6 +85,8 @@ pub struct FileMetadata {
     pub inode: u64,
     /// Last modification.
     pub modified: UnixMillis,
+    /// Last change of content or attributes (`ctime`), in nanoseconds since the epoch: no program can set it back.
+    pub changed_nanos: i64,
     /// Whether this is a directory.
     pub is_dir: bool,
     /// Permission bits (`0o777` part), user and group, as far as the platform has them.

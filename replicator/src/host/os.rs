@@ -91,6 +91,7 @@ fn facts(metadata: &std::fs::Metadata) -> FileMetadata {
         device: metadata.dev(),
         inode: metadata.ino(),
         modified: metadata.modified().map_or(UnixMillis::default(), unix_millis),
+        changed_nanos: metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec()),
         is_dir: metadata.is_dir(),
         mode: metadata.mode() & 0o777,
         uid: metadata.uid(),

@@ -1,1 +1,11 @@
-//! To be filled: see the crate documentation for what `sync` owns.
+//! Replication of one database: from a commit in its WAL to a durable object.
+//!
+//! Owns the order of events that makes an acknowledgement true: pin, copy, stage durably, upload in order, report.
+//! Must not parse WAL or LTX bytes itself ([`crate::wal`], [`crate::ltx`]), nor decide on levels and retention
+//! ([`crate::compact`]).
+
+mod options;
+mod status;
+
+pub use options::Options;
+pub use status::{State, Status};
