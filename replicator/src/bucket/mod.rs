@@ -4,6 +4,9 @@
 //! durable; an ambiguous answer (the request may or may not have been applied) is resolved inside by reading back,
 //! so callers see only *applied*, *not applied* or an error that says the outcome is unknown.
 
+pub mod settings;
+pub mod url;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
