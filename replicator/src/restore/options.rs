@@ -1,0 +1,146 @@
+//! What the caller of a restore asks for.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::UnixMillis;
+use crate::ltx::Txid;
+
+/// Which state to restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Target {
+    /// The newest state the replica holds.
+    #[default]
+    Latest,
+    /// Exactly the state after this transaction id.
+    Txid(Txid),
+    /// The newest state captured strictly before this time (0.3.x objects: at or before).
+    Timestamp(UnixMillis),
+}
+
+/// How thoroughly SQLite checks the result before it appears under its final name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IntegrityCheck {
+    /// Not at all; every byte was still verified against its LTX checksum.
+    None,
+    /// `PRAGMA quick_check`.
+    #[default]
+    Quick,
+    /// `PRAGMA integrity_check`, which also compares indexes with their tables.
+    Full,
+}
+
+impl IntegrityCheck {
+    /// The spelling on the command line and in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Quick => "quick",
+            Self::Full => "full",
+        }
+    }
+}
+
+impl std::str::FromStr for IntegrityCheck {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::None, Self::Quick, Self::Full].into_iter().find(|check| check.as_str() == text).ok_or_else(
+            || Error::new(ErrorKind::Usage, format!("integrity check {text:?} is not none, quick or full")),
+        )
+    }
+}
+
+/// Everything a restore needs to know besides where the replica is.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The file to create.
+    pub output: PathBuf,
+    /// Which state.
+    pub target: Target,
+    /// Pieces of objects fetched at once; each holds a few MiB of memory.
+    pub parallelism: NonZeroUsize,
+    /// An existing, non-empty output is success without doing anything.
+    pub if_db_not_exists: bool,
+    /// A replica that provably holds nothing is success without doing anything.
+    pub if_replica_exists: bool,
+    /// An existing output and its `-wal`, `-shm` and `-journal` are replaced, after the new file is complete.
+    pub force: bool,
+    /// Only plan: the disk is not touched.
+    pub dry_run: bool,
+    /// Check of the result.
+    pub integrity_check: IntegrityCheck,
+    /// Choices that only exist for replicas written by Litestream 0.3.x.
+    pub legacy: LegacyOptions,
+}
+
+impl Options {
+    /// Defaults of the command line: latest state, eight pieces at once, quick check.
+    #[must_use]
+    pub fn new(output: impl Into<PathBuf>) -> Self {
+        Self {
+            output: output.into(),
+            target: Target::Latest,
+            parallelism: NonZeroUsize::new(8).expect("eight is not zero"),
+            if_db_not_exists: false,
+            if_replica_exists: false,
+            force: false,
+            dry_run: false,
+            integrity_check: IntegrityCheck::default(),
+            legacy: LegacyOptions::default(),
+        }
+    }
+}
+
+/// Choices for replicas written by Litestream 0.3.x. Naming a generation or an index means that only the 0.3.x
+/// objects are looked at.
+#[derive(Debug, Clone, Default)]
+pub struct LegacyOptions {
+    /// Only this generation (16 hexadecimal digits).
+    pub generation: Option<String>,
+    /// Nothing after this WAL index.
+    pub index: Option<u64>,
+    /// Keys for encrypted backups.
+    pub identities: Identities,
+}
+
+/// age identities (`AGE-SECRET-KEY-1…`). Never printed.
+#[derive(Clone, Default)]
+pub struct Identities(Vec<age::x25519::Identity>);
+
+impl Identities {
+    /// Parses the texts of a configuration.
+    ///
+    /// # Errors
+    /// `Usage`, naming the position of the bad one but not its text, which is a secret.
+    pub fn parse<S: AsRef<str>>(texts: &[S]) -> Result<Self> {
+        texts
+            .iter()
+            .enumerate()
+            .map(|(index, text)| {
+                text.as_ref().trim().parse().map_err(|reason: &str| {
+                    Error::new(
+                        ErrorKind::Usage,
+                        format!("age identity number {} is not an AGE-SECRET-KEY-1…: {reason}", index + 1),
+                    )
+                })
+            })
+            .collect::<Result<_>>()
+            .map(Self)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Identities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identities({})", self.0.len())
+    }
+}
