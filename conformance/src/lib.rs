@@ -1,1 +1,39 @@
 //! What a correct replica and a usable S3 endpoint are, independent of the product's code.
+//!
+//! The library imports nothing of the project: its decoders are written from the formats, so that the product and
+//! its judge cannot share a mistake.
+//!
+//! | question | module |
+//! | --- | --- |
+//! | What do these bytes say? | [`ltx`], [`wal`], [`legacy`] |
+//! | Who else can read and write it? | [`witness`] (Litestream's own binaries), [`process`] |
+
+pub mod ltx;
+
+pub mod wal;
+
+pub mod legacy;
+
+pub mod process;
+
+pub mod witness;
+
+/// What is wrong with bytes that claim to be something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Defect {
+    message: String,
+}
+
+impl Defect {
+    /// A defect, described for a person.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into() }
+    }
+
+    /// Says where it was found: `place: message`.
+    #[must_use]
+    pub fn context(self, place: impl std::fmt::Display) -> Self {
+        Self { message: format!("{place}: {}", self.message) }
+    }
+}

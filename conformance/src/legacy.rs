@@ -1,0 +1,98 @@
+//! A naive reader of Litestream 0.3's backups: generations of snapshots and WAL segments.
+//!
+//! Names, LZ4 frames and the contiguity rule, from the layout alone; logs are read by [`crate::wal`]. Encrypted
+//! backups are out of its reach.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use crate::{Defect, wal};
+
+/// What a 0.3 key names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// A copy of the database before the WAL with this index.
+    Snapshot {
+        /// WAL index it precedes.
+        index: u64,
+    },
+    /// A piece of a WAL.
+    Segment {
+        /// WAL index.
+        index: u64,
+        /// Byte offset inside that WAL.
+        offset: u64,
+    },
+}
+
+/// Splits a key below the replica's path: `generations/<id>/…` → generation and part. `None` for any other key.
+#[must_use]
+pub fn parse_key(key: &str) -> Option<(String, Part)> {
+    let mut words = key.split('/');
+    let (root, generation, folder, name) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    if root != "generations" || words.next().is_some() || generation.len() != 16 || hex(generation).is_none()
+    {
+        return None;
+    }
+    let part = match folder {
+        "snapshots" => {
+            let index = name.strip_suffix(".snapshot.lz4").filter(|digits| digits.len() == 8)?;
+            Part::Snapshot { index: hex(index)? }
+        }
+        "wal" => {
+            let (index, offset) = name.strip_suffix(".wal.lz4")?.split_once('_')?;
+            // Offsets of 4 GiB and more need more than eight digits.
+            if index.len() != 8 || !(8..=16).contains(&offset.len()) {
+                return None;
+            }
+            Part::Segment { index: hex(index)?, offset: hex(offset)? }
+        }
+        _ => return None,
+    };
+    Some((generation.to_owned(), part))
+}
+
+fn hex(digits: &str) -> Option<u64> {
+    let lower = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if lower { u64::from_str_radix(digits, 16).ok() } else { None }
+}
+
+/// Inflates a snapshot or segment.
+///
+/// # Errors
+/// If it is not one whole LZ4 frame.
+pub fn inflate(bytes: &[u8]) -> Result<Vec<u8>, Defect> {
+    let mut content = Vec::new();
+    lz4_flex::frame::FrameDecoder::new(bytes)
+        .read_to_end(&mut content)
+        .map_err(|error| Defect::new(format!("not an LZ4 frame: {error}")))?;
+    Ok(content)
+}
+
+/// Restores a database from an inflated snapshot and the inflated segments from its index on.
+///
+/// # Errors
+/// If a segment is missing in the middle, or a log is not a WAL.
+pub fn restore(snapshot: &[u8], segments: &BTreeMap<(u64, u64), Vec<u8>>) -> Result<Vec<u8>, Defect> {
+    let mut image = snapshot.to_vec();
+    let mut logs: Vec<(u64, Vec<u8>)> = Vec::new();
+    for (&(index, offset), bytes) in segments {
+        match logs.last_mut() {
+            Some((current, log)) if *current == index && log.len() as u64 == offset => log.extend(bytes),
+            Some((current, _)) if *current + 1 == index && offset == 0 => logs.push((index, bytes.clone())),
+            None if offset == 0 => logs.push((index, bytes.clone())),
+            _ => {
+                return Err(Defect::new(format!(
+                    "a WAL segment is missing before index {index:08x} offset {offset:08x}"
+                )));
+            }
+        }
+    }
+    for (index, bytes) in &logs {
+        let log = wal::parse(bytes).map_err(|defect| defect.context(format!("WAL index {index:08x}")))?;
+        for commit in &log.commits {
+            wal::apply(&mut image, log.header.page_size, commit);
+        }
+    }
+    Ok(image)
+}
