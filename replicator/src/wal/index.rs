@@ -42,7 +42,10 @@ impl IndexHeader {
         let (first, second) = (&bytes[..Self::COPY], &bytes[Self::COPY..2 * Self::COPY]);
         let initialised = first[12] != 0;
         let stored = [ne32(first, 40), ne32(first, 44)];
-        if first != second || !initialised || checksum(cfg!(target_endian = "big"), [0, 0], &first[..40]) != stored {
+        if first != second
+            || !initialised
+            || checksum(cfg!(target_endian = "big"), [0, 0], &first[..40]) != stored
+        {
             return None;
         }
         Some(Self {

@@ -82,8 +82,12 @@ impl Scanner {
         if parsed.commit == 0 {
             return Ok(false);
         }
-        let end =
-            Position { salt1: self.header.salt1, salt2: self.header.salt2, frame: number, checksum: self.sum };
+        let end = Position {
+            salt1: self.header.salt1,
+            salt2: self.header.salt2,
+            frame: number,
+            checksum: self.sum,
+        };
         self.committed = Some((end, parsed.commit, self.seen.len()));
         Ok(true)
     }
