@@ -6,13 +6,16 @@
 //! | question | module |
 //! | --- | --- |
 //! | What do these bytes say? | [`ltx`], [`wal`], [`legacy`] |
-//! | Who else can read and write it? | [`witness`] (Litestream's own binaries), [`process`] |
+//! | What does an S3 endpoint do, exactly and when it misbehaves? | [`server`] |
+| Who else can read and write it? | [`witness`] (Litestream's own binaries), [`process`] |
 
 pub mod ltx;
 
 pub mod wal;
 
 pub mod legacy;
+
+pub mod server;
 
 pub mod process;
 
