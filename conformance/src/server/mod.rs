@@ -140,10 +140,8 @@ impl Server {
     {
         let service = service_fn(|request| front::handle(self.inner.clone(), request));
         // A client that goes away, and a hangup we chose, both end here; neither is news.
-        let _ = http1::Builder::new()
-            .auto_date_header(false)
-            .serve_connection(TokioIo::new(io), service)
-            .await;
+        let _ =
+            http1::Builder::new().auto_date_header(false).serve_connection(TokioIo::new(io), service).await;
     }
 
     /// Makes a bucket without a request. Does nothing if it exists.
@@ -218,7 +216,10 @@ impl S3Host for Domain {
 
 /// The bucket in a `Host` header, if it names one under `domain`.
 fn bucket_of_host<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
-    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |s| s.0);
+    let name = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(host, |s| s.0);
     name.strip_suffix(domain)?.strip_suffix('.').filter(|bucket| !bucket.is_empty())
 }
 

@@ -37,7 +37,9 @@ impl Raw<'_> {
 
     fn signs(&self, header: &str) -> bool {
         let signed = self.header("authorization").and_then(|a| a.split("SignedHeaders=").nth(1));
-        signed.and_then(|s| s.split(',').next()).is_some_and(|list| list.split(';').any(|name| name == header))
+        signed
+            .and_then(|s| s.split(',').next())
+            .is_some_and(|list| list.split(';').any(|name| name == header))
     }
 }
 
@@ -83,7 +85,8 @@ fn check_signature(dialect: &Dialect, raw: &Raw<'_>) -> Result<(), ErrorAnswer> 
     if dialect.session_tokens == Treatment::Refused && raw.headers.contains_key("x-amz-security-token") {
         return refuse(403, "InvalidToken");
     }
-    if dialect.unsigned_payload == Treatment::Refused && raw.body_kind().contains("UNSIGNED") && has_body(raw) {
+    if dialect.unsigned_payload == Treatment::Refused && raw.body_kind().contains("UNSIGNED") && has_body(raw)
+    {
         return refuse(403, "AccessDenied");
     }
     Ok(())
@@ -133,7 +136,8 @@ pub(super) fn parse_amz_date(text: &str) -> Option<Millis> {
     }
     // Days from 1970-01-01 in the proleptic Gregorian calendar, years counted from March.
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day - 719_469;
+    let days =
+        365 * y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day - 719_469;
     Some((days * 86_400 + number(9, 11)? * 3600 + number(11, 13)? * 60 + number(13, 15)?) * 1000)
 }
 

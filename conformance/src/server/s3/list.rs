@@ -61,8 +61,16 @@ fn encode(text: &str, url_encoded: bool) -> String {
     coded
 }
 
-fn entry(key: &str, version: &Version, object: &Object, query: &Query<'_>, rules: &ListRules, at: &Context) -> Entry {
-    let size = i64::try_from(object.body.len()).expect("a body in memory") + i64::from(at.lies(Lie::WrongListSize));
+fn entry(
+    key: &str,
+    version: &Version,
+    object: &Object,
+    query: &Query<'_>,
+    rules: &ListRules,
+    at: &Context,
+) -> Entry {
+    let size =
+        i64::try_from(object.body.len()).expect("a body in memory") + i64::from(at.lies(Lie::WrongListSize));
     Entry {
         key: Some(encode(key, query.url_encoded)),
         size: (!rules.omit_size).then_some(size),
@@ -120,7 +128,8 @@ fn page(backend: &Backend, at: &Context, query: &Query<'_>) -> S3Result<Page> {
 
 fn max_keys(asked: Option<i32>, rules: &ListRules) -> S3Result<(i32, usize)> {
     let asked = asked.unwrap_or(1000);
-    let wanted = usize::try_from(asked).map_err(|_| s3_error!(InvalidArgument, "max-keys must not be negative"))?;
+    let wanted =
+        usize::try_from(asked).map_err(|_| s3_error!(InvalidArgument, "max-keys must not be negative"))?;
     let limit = usize::try_from(rules.page_size).unwrap_or(1000);
     Ok((asked, wanted.min(limit)))
 }
@@ -133,8 +142,11 @@ fn token(key: &str) -> String {
 fn parse_token(token: &str) -> S3Result<String> {
     let bad = || s3_error!(InvalidArgument, "the continuation token is not one of ours");
     let digits = token.strip_prefix("after-").ok_or_else(bad)?;
-    let bytes: Option<Vec<u8>> =
-        digits.as_bytes().chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect();
+    let bytes: Option<Vec<u8>> = digits
+        .as_bytes()
+        .chunks(2)
+        .map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok())
+        .collect();
     String::from_utf8(bytes.ok_or_else(bad)?).map_err(|_| bad())
 }
 
@@ -150,7 +162,9 @@ pub(super) fn objects_v2(
     let input = &req.input;
     let rules = &backend.dialect.list;
     let start_after = match rules.start_after {
-        Treatment::Refused if input.start_after.is_some() => return Err(s3_error!(NotImplemented, "start-after")),
+        Treatment::Refused if input.start_after.is_some() => {
+            return Err(s3_error!(NotImplemented, "start-after"));
+        }
         Treatment::Ignored => None,
         _ if at.lies(Lie::IgnoreStartAfter) => None,
         _ => input.start_after.clone(),
@@ -218,7 +232,10 @@ pub(super) fn objects_v1(
     }))
 }
 
-pub(super) fn parts(backend: &Backend, req: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+pub(super) fn parts(
+    backend: &Backend,
+    req: S3Request<ListPartsInput>,
+) -> S3Result<S3Response<ListPartsOutput>> {
     let input = req.input;
     let store = backend.store();
     let upload = store.upload(&input.bucket, &input.upload_id).map_err(refuse)?;
@@ -276,6 +293,7 @@ pub(super) fn uploads(
 }
 
 pub(super) fn buckets(store: &Store) -> ListBucketsOutput {
-    let buckets = store.buckets().map(|name| Bucket { name: Some(name.to_owned()), ..Bucket::default() }).collect();
+    let buckets =
+        store.buckets().map(|name| Bucket { name: Some(name.to_owned()), ..Bucket::default() }).collect();
     ListBucketsOutput { buckets: Some(buckets), ..ListBucketsOutput::default() }
 }

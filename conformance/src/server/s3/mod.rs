@@ -65,7 +65,9 @@ fn refuse(refusal: Refusal) -> S3Error {
     match refusal {
         Refusal::NoSuchBucket => s3_error!(NoSuchBucket),
         Refusal::NoSuchKey => s3_error!(NoSuchKey),
-        Refusal::PreconditionFailed => s3_error!(PreconditionFailed, "a condition of the request does not hold"),
+        Refusal::PreconditionFailed => {
+            s3_error!(PreconditionFailed, "a condition of the request does not hold")
+        }
         Refusal::NoSuchUpload => s3_error!(NoSuchUpload),
         Refusal::InvalidPart => s3_error!(InvalidPart),
         Refusal::InvalidPartOrder => s3_error!(InvalidPartOrder),

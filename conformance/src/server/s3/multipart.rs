@@ -150,7 +150,9 @@ pub(super) fn complete(
     let object = assemble(upload, &named, rules, &at).map_err(refuse)?;
     let etag = object.etag.clone();
     if !at.lies(Lie::AckWithoutStore) {
-        store.complete_upload(at.stamp, &input.bucket, &input.upload_id, object, &condition).map_err(refuse)?;
+        store
+            .complete_upload(at.stamp, &input.bucket, &input.upload_id, object, &condition)
+            .map_err(refuse)?;
     }
     Ok(S3Response::new(CompleteMultipartUploadOutput {
         bucket: Some(input.bucket),

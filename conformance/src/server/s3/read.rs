@@ -43,7 +43,9 @@ fn check(
     if_unmodified_since: Option<&Timestamp>,
     if_modified_since: Option<&Timestamp>,
 ) -> S3Result<()> {
-    let is = |wanted: &ETagCondition| wanted.is_any() || wanted.as_etag().is_some_and(|tag| tag.value() == found.object.etag);
+    let is = |wanted: &ETagCondition| {
+        wanted.is_any() || wanted.as_etag().is_some_and(|tag| tag.value() == found.object.etag)
+    };
     // HTTP dates have whole seconds.
     let written = timestamp(found.at / 1000 * 1000);
     match (if_match, if_unmodified_since) {
@@ -72,7 +74,10 @@ fn slice(body: &Bytes, range: Option<&Range>, at: &Context) -> S3Result<(Bytes, 
     Ok((body.slice(place(wanted.start)..place(wanted.end)), Some(told)))
 }
 
-pub(super) fn get(backend: &Backend, req: &S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+pub(super) fn get(
+    backend: &Backend,
+    req: &S3Request<GetObjectInput>,
+) -> S3Result<S3Response<GetObjectOutput>> {
     let at = context(req);
     let input = &req.input;
     let found = find(backend, &at, &input.bucket, &input.key)?;

@@ -112,7 +112,8 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let word = group.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        let word =
+            group.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
         for place in 0..4 {
             let digit = (word >> (18 - 6 * place)) & 63;
             text.push(if place <= group.len() { char::from(ALPHABET[digit as usize]) } else { '=' });
@@ -123,8 +124,12 @@ fn base64(bytes: &[u8]) -> String {
 
 /// `aws-chunked` is a transfer matter and not part of the object's coding.
 fn object_encoding(encoding: Option<String>) -> Option<String> {
-    let kept: Vec<_> =
-        encoding?.split(',').map(str::trim).filter(|c| !c.is_empty() && *c != "aws-chunked").map(str::to_owned).collect();
+    let kept: Vec<_> = encoding?
+        .split(',')
+        .map(str::trim)
+        .filter(|c| !c.is_empty() && *c != "aws-chunked")
+        .map(str::to_owned)
+        .collect();
     if kept.is_empty() { None } else { Some(kept.join(", ")) }
 }
 
