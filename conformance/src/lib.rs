@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | What do these bytes say? | [`ltx`], [`wal`], [`legacy`] |
 //! | What does an S3 endpoint do, exactly and when it misbehaves? | [`server`] |
-| Who else can read and write it? | [`witness`] (Litestream's own binaries), [`process`] |
+//! | Who else can read and write it? | [`witness`] (Litestream's own binaries), [`process`] |
 
 pub mod ltx;
 
