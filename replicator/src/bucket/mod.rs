@@ -4,13 +4,23 @@
 //! durable; an ambiguous answer (the request may or may not have been applied) is resolved inside by reading back,
 //! so callers see only *applied*, *not applied* or an error that says the outcome is unknown.
 
+pub mod directory;
+pub mod memory;
+mod open;
 pub mod settings;
 pub mod url;
+
+#[cfg(test)]
+mod behaviour;
+
+pub use open::{Environment, Opener, open};
+
+use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
 
 /// What must hold for a PUT to take effect.
@@ -111,7 +121,7 @@ pub struct DeleteFailure {
     /// The key that is still there.
     pub key: String,
     /// Why.
-    pub error: crate::error::Error,
+    pub error: Error,
 }
 
 /// One place for objects: a bucket plus a path prefix, or a directory. Keys are relative to that prefix and use `/`.
@@ -146,7 +156,8 @@ pub trait Bucket: Send + Sync {
         options: PutOptions,
     ) -> Result<Box<dyn Upload>>;
 
-    /// Reads an object or a range of it. `ErrorKind::NotFound` if there is none.
+    /// Reads an object or a range of it, cut at the object's end. `ErrorKind::NotFound` if there is no object,
+    /// `ErrorKind::Corrupt` if it ends at or before the range's first byte.
     async fn get(&self, key: &str, range: Option<ByteRange>) -> Result<Box<dyn Body>>;
 
     /// Facts about one object; `None` if there is none.
@@ -168,8 +179,8 @@ pub trait Bucket: Send + Sync {
 pub async fn read_all(bucket: &dyn Bucket, key: &str, limit: u64) -> Result<Bytes> {
     let mut body = bucket.get(key, None).await?;
     if body.len() > limit {
-        return Err(crate::Error::new(
-            crate::ErrorKind::Exhausted,
+        return Err(Error::new(
+            ErrorKind::Exhausted,
             format!(
                 "{}/{key} has {} bytes, more than the {limit} allowed here",
                 bucket.location(),
@@ -182,4 +193,27 @@ pub async fn read_all(bucket: &dyn Bucket, key: &str, limit: u64) -> Result<Byte
         all.extend_from_slice(&chunk);
     }
     Ok(all.freeze())
+}
+
+/// Refuses keys that not every implementation can store: empty, absolute, with empty, `.` or `..` parts, control
+/// characters, or ending like the temporary files of a directory.
+fn check_key(key: &str) -> Result<()> {
+    let good =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(char::is_control);
+    if key.split('/').all(good) && !key.ends_with(directory::TEMPORARY) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Internal, format!("{key:?} cannot be the key of an object")))
+}
+
+/// The part of an object of `size` bytes that a range names.
+fn range_of(range: Option<ByteRange>, size: u64) -> Result<Range<u64>> {
+    let Some(ByteRange { start, len }) = range else { return Ok(0..size) };
+    if start >= size || len == Some(0) {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("the object has {size} bytes and cannot be read from byte {start} on"),
+        ));
+    }
+    Ok(start..len.map_or(size, |len| start.saturating_add(len).min(size)))
 }

@@ -17,10 +17,25 @@ pub enum Settings {
 }
 
 /// A directory replica.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DirectorySettings {
     /// The replica's own directory. Created, with its parents, by the first PUT.
     pub path: PathBuf,
+    /// Whom new files and directories belong to; absent means readable by this process's user alone.
+    pub ownership: Option<Ownership>,
+}
+
+/// Permissions and owner of what a directory replica creates, usually those of the database and its directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ownership {
+    /// Permission bits of files.
+    pub file_mode: u32,
+    /// Permission bits of directories.
+    pub directory_mode: u32,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
 }
 
 /// An S3 replica.

@@ -74,7 +74,10 @@ fn usage(message: String) -> Error {
 fn parse_file(rest: &str) -> ReplicaUrl {
     let path = rest.split_once('?').map_or(rest, |(path, _)| path);
     let path = PathBuf::from(clean_path(&format!("/{path}")));
-    ReplicaUrl { settings: Settings::Directory(DirectorySettings { path }), ignored: Vec::new() }
+    ReplicaUrl {
+        settings: Settings::Directory(DirectorySettings { path, ownership: None }),
+        ignored: Vec::new(),
+    }
 }
 
 fn parse_s3(rest: &str) -> Result<ReplicaUrl> {

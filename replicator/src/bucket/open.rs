@@ -1,0 +1,86 @@
+//! From [`Settings`] to a [`Bucket`], sharing what can be shared.
+//!
+//! One [`Opener`] serves a whole process: buckets on the same server with the same credentials share one HTTP
+//! client, so that hundreds of databases cost one connection pool. Opening makes no request; the first operation
+//! does, with its retries.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Bucket;
+use super::directory::DirectoryBucket;
+use super::settings::Settings;
+use crate::error::Result;
+use crate::host::Host;
+
+/// What the process environment says about credentials, certificates and proxies. Passed in, so that a simulation
+/// sees only what it was given.
+#[derive(Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+    ambient: bool,
+}
+
+impl Environment {
+    /// These variables only. AWS configuration files, instance metadata and the like are not consulted.
+    pub fn hermetic(variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self { variables: variables.into_iter().collect(), ambient: false }
+    }
+
+    /// The variables of this process, then the usual AWS chain: profile, web identity, container, instance.
+    #[must_use]
+    pub fn process() -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self { variables: std::env::vars_os().filter_map(text).collect(), ambient: true }
+    }
+
+    /// A variable that is set and not empty.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Whether the AWS chain may look beyond these variables.
+    pub(super) fn is_ambient(&self) -> bool {
+        self.ambient
+    }
+}
+
+/// Opens buckets. Cheap to clone; clones share.
+#[derive(Clone)]
+pub struct Opener {
+    host: Host,
+    environment: Arc<Environment>,
+}
+
+impl Opener {
+    /// An opener without open clients.
+    #[must_use]
+    pub fn new(host: Host, environment: Environment) -> Self {
+        Self { host, environment: Arc::new(environment) }
+    }
+
+    /// Opens a bucket, without a request to it.
+    ///
+    /// # Errors
+    /// `Usage` for contradictory settings; what reading a key file or certificates gives.
+    pub async fn open(&self, settings: &Settings) -> Result<Arc<dyn Bucket>> {
+        match settings {
+            Settings::Directory(settings) => Ok(Arc::new(DirectoryBucket::new(&self.host, settings))),
+            Settings::S3(settings) => Err(crate::Error::new(
+                crate::ErrorKind::Internal,
+                format!("S3 ({}) is not built yet", settings.bucket),
+            )),
+        }
+    }
+}
+
+/// Opens one bucket with nothing but its settings: no environment, nothing shared. For tests and simulations;
+/// programs keep an [`Opener`].
+///
+/// # Errors
+/// As [`Opener::open`].
+pub async fn open(host: &Host, settings: &Settings) -> Result<Arc<dyn Bucket>> {
+    Opener::new(host.clone(), Environment::default()).open(settings).await
+}
