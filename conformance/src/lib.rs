@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | What do these bytes say? | [`ltx`], [`wal`], [`legacy`] |
 //! | What does an S3 endpoint do, exactly and when it misbehaves? | [`server`] |
+//! | Is this replica whole, and what can be restored from it? | [`replica`] |
 //! | Who else can read and write it? | [`witness`] (Litestream's own binaries), [`process`] |
 
 pub mod ltx;
@@ -16,6 +17,8 @@ pub mod wal;
 pub mod legacy;
 
 pub mod server;
+
+pub mod replica;
 
 pub mod process;
 

@@ -1,0 +1,3 @@
+//! The subcommands, one module each: arguments, printing and the exit code.
+
+pub mod replica;

@@ -1,0 +1,240 @@
+//! Reads a replica written by anything and says whether it is whole.
+//!
+//! Built on the naive decoders alone. Every object is read once and reduced to page hashes, so memory grows with the
+//! number of pages stored, not with their size; restoring reads the needed objects again.
+
+mod report;
+mod states;
+mod store;
+
+use std::collections::BTreeMap;
+use std::hash::Hasher;
+
+pub use report::{LegacyReport, LevelReport, Problem, Report, RestorePoint, Severity};
+pub use store::{Directory, Object, Store};
+
+use crate::{Defect, legacy, ltx};
+use states::States;
+
+/// The level that holds snapshots.
+pub const SNAPSHOT_LEVEL: u8 = 9;
+
+/// One LTX object that could be read.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Where it is, and what the store says.
+    pub object: Object,
+    /// Level by its key.
+    pub level: u8,
+    /// Its header.
+    pub header: ltx::Header,
+    /// How its pages are packed.
+    pub forms: Vec<ltx::PageForm>,
+    /// Page number → hash of its content.
+    hashes: BTreeMap<u32, u64>,
+}
+
+/// A database file's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Page size in bytes.
+    pub page_size: u32,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+/// A replica, read completely.
+pub struct Replica<'a> {
+    store: &'a dyn Store,
+    entries: Vec<Entry>,
+    /// Objects of Litestream 0.3: (generation, part) → key.
+    legacy: BTreeMap<(String, legacy::Part), Object>,
+    problems: Vec<Problem>,
+    states: States,
+}
+
+impl<'a> Replica<'a> {
+    /// Reads every object.
+    ///
+    /// # Errors
+    /// If the store cannot be listed. An object that is broken is a problem of the replica, not an error here.
+    pub fn read(store: &'a dyn Store) -> Result<Self, Defect> {
+        let mut replica = Self {
+            store,
+            entries: Vec::new(),
+            legacy: BTreeMap::new(),
+            problems: Vec::new(),
+            states: States::default(),
+        };
+        for object in store.list()? {
+            if let Some(level) = level_of(&object.key) {
+                match replica.read_entry(&object, level) {
+                    Ok(entry) => replica.entries.push(entry),
+                    Err(defect) => replica.problems.push(Problem::broken(&object.key, defect.to_string())),
+                }
+            } else if let Some(part) = legacy::parse_key(&object.key) {
+                replica.legacy.insert(part, object);
+            } else {
+                replica.problems.push(Problem::suspicious(&object.key, "no part of a replica has this name"));
+            }
+        }
+        replica.states = States::of(&replica.entries, &mut replica.problems);
+        Ok(replica)
+    }
+
+    fn read_entry(&mut self, object: &Object, level: u8) -> Result<Entry, Defect> {
+        let bytes = self.store.get(&object.key)?;
+        let file = ltx::parse(&bytes)?;
+        let header = file.header;
+        let name = (header.min_txid, header.max_txid);
+        if name_of(&object.key) != Some(name) {
+            return Err(Defect::new(format!("holds transactions {:016x}-{:016x}", name.0, name.1)));
+        }
+        if level == 0 && name.0 != name.1 {
+            return Err(Defect::new("a level 0 object covers more than one transaction"));
+        }
+        if level == SNAPSHOT_LEVEL && name.0 != 1 {
+            return Err(Defect::new("a snapshot does not start at transaction 1"));
+        }
+        if object.size != bytes.len() as u64 {
+            return Err(Defect::new(format!("{} bytes were listed, {} were read", object.size, bytes.len())));
+        }
+        if object.time_is_attached && object.time != Some(header.timestamp) {
+            let what = format!("its time {:?} is not that of its header, {}", object.time, header.timestamp);
+            self.problems.push(Problem::suspicious(&object.key, what));
+        }
+        let hashes = file.pages.iter().map(|(number, content)| (*number, hash(content))).collect();
+        Ok(Entry { object: object.clone(), level, header, forms: file.forms, hashes })
+    }
+
+    /// The LTX objects, in key order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Transaction ids that can be restored, with the time of each in milliseconds since 1970.
+    pub fn restorable(&self) -> impl DoubleEndedIterator<Item = (u64, i64)> + '_ {
+        self.states
+            .chain()
+            .map(|index| (self.entries[index].header.max_txid, self.entries[index].header.timestamp))
+    }
+
+    /// The newest transaction id that can be restored.
+    #[must_use]
+    pub fn newest(&self) -> Option<u64> {
+        self.restorable().next_back().map(|(txid, _)| txid)
+    }
+
+    /// The newest transaction id from before a moment, as `restore -timestamp` chooses it.
+    #[must_use]
+    pub fn before(&self, millis: i64) -> Option<u64> {
+        self.restorable().rev().find(|(_, time)| *time < millis).map(|(txid, _)| txid)
+    }
+
+    /// The database as it was after a transaction id.
+    ///
+    /// # Errors
+    /// If no chain of objects leads there, or one of them is broken.
+    pub fn restore(&self, txid: u64) -> Result<Image, Defect> {
+        let plan = self.states.plan(&self.entries, txid);
+        if plan.is_empty() {
+            return Err(Defect::new(format!(
+                "transaction {txid:016x} cannot be restored from {}",
+                self.store.location()
+            )));
+        }
+        let mut image = Image { page_size: 0, bytes: Vec::new() };
+        for index in plan {
+            let key = &self.entries[index].object.key;
+            let file = ltx::parse(&self.store.get(key)?).map_err(|defect| defect.context(key))?;
+            image.apply(&file);
+        }
+        Ok(image)
+    }
+
+    /// Restores the newest state of a 0.3 generation that a snapshot index leads to.
+    ///
+    /// # Errors
+    /// If a part is missing or broken.
+    pub fn restore_legacy(&self, generation: &str, snapshot: u64) -> Result<Vec<u8>, Defect> {
+        let mut base = None;
+        let mut segments = BTreeMap::new();
+        for ((owner, part), object) in &self.legacy {
+            if owner != generation {
+                continue;
+            }
+            let read = || {
+                let inflated = self.store.get(&object.key).and_then(|bytes| legacy::inflate(&bytes));
+                inflated.map_err(|defect| defect.context(&object.key))
+            };
+            match *part {
+                legacy::Part::Snapshot { index } if index == snapshot => base = Some(read()?),
+                legacy::Part::Segment { index, offset } if index >= snapshot => {
+                    segments.insert((index, offset), read()?);
+                }
+                _ => {}
+            }
+        }
+        let base = base.ok_or_else(|| Defect::new(format!("there is no snapshot {snapshot:08x}")))?;
+        legacy::restore(&base, &segments)
+    }
+
+    /// The 0.3 snapshots: generation and index.
+    pub fn legacy_snapshots(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.legacy.keys().filter_map(|(generation, part)| match part {
+            legacy::Part::Snapshot { index } => Some((generation.as_str(), *index)),
+            legacy::Part::Segment { .. } => None,
+        })
+    }
+
+    /// The verdict.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        report::build(self)
+    }
+}
+
+impl Image {
+    /// Lays a file's pages over the image and cuts or extends it to the file's database size.
+    fn apply(&mut self, file: &ltx::File) {
+        self.page_size = file.header.page_size;
+        let size = self.page_size as usize;
+        self.bytes.resize(file.header.commit as usize * size, 0);
+        for (number, content) in &file.pages {
+            let start = (*number as usize - 1) * size;
+            self.bytes[start..start + size].copy_from_slice(content);
+        }
+    }
+}
+
+/// The level in `0009/<name>` or `ltx/9/<name>`; `None` if the key has another shape.
+fn level_of(key: &str) -> Option<u8> {
+    name_of(key)?;
+    let (folder, _) = key.rsplit_once('/')?;
+    let level = match folder.strip_prefix("ltx/") {
+        Some(decimal) => decimal.parse().ok()?,
+        None if folder.len() == 4 => u8::from_str_radix(folder, 16).ok()?,
+        None => return None,
+    };
+    (level <= SNAPSHOT_LEVEL).then_some(level)
+}
+
+/// The ids in `<min>-<max>.ltx`.
+fn name_of(key: &str) -> Option<(u64, u64)> {
+    let name = key.rsplit('/').next()?.strip_suffix(".ltx")?;
+    let (min, max) = name.split_once('-')?;
+    let number = |digits: &str| {
+        let lower =
+            digits.len() == 16 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if lower { u64::from_str_radix(digits, 16).ok() } else { None }
+    };
+    Some((number(min)?, number(max)?))
+}
+
+/// A hash to compare pages by; never stored.
+fn hash(content: &[u8]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write(content);
+    hasher.finish()
+}
