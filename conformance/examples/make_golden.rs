@@ -1,6 +1,8 @@
 //! Makes `conformance/golden`: small replicas written by real Litestream binaries, with what those binaries restore
 //! from them. Run it to change the corpus: `cargo run -p conformance --example make_golden`.
 
+#![expect(clippy::disallowed_methods, reason = "it waits for real processes")]
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | What do these bytes say? | [`ltx`], [`wal`], [`legacy`] |
 //! | What does an S3 endpoint do, exactly and when it misbehaves? | [`server`] |
+//! | What did the application commit, and is this file one of those states? | [`workload`], [`compare`] |
 //! | Is this replica whole, and what can be restored from it? | [`replica`] |
 //! | Who else can read and write it? | [`witness`] (Litestream's own binaries), [`process`] |
 
@@ -15,6 +16,10 @@ pub mod ltx;
 pub mod wal;
 
 pub mod legacy;
+
+pub mod workload;
+
+pub mod compare;
 
 pub mod server;
 

@@ -109,6 +109,7 @@ impl Process {
     ///
     /// # Errors
     /// As [`Process::terminate`].
+    #[expect(clippy::disallowed_methods, reason = "a real process is waited for in real time")]
     pub fn wait(&mut self, bound: Duration) -> io::Result<ExitStatus> {
         let end = Instant::now() + bound;
         loop {
@@ -170,6 +171,7 @@ where
 ///
 /// # Errors
 /// `TimedOut` with `what` after `bound`.
+#[expect(clippy::disallowed_methods, reason = "a real process is waited for in real time")]
 pub fn wait_for<T>(what: &str, bound: Duration, mut look: impl FnMut() -> Option<T>) -> io::Result<T> {
     let end = Instant::now() + bound;
     loop {
