@@ -1,1 +1,7 @@
-//! To be filled: see the crate documentation for what `verify` owns.
+//! Evidence that a database is what it should be.
+//!
+//! Owns SQLite's integrity checks of files at rest. Reads, never writes.
+
+mod integrity;
+
+pub use integrity::{Depth, check_integrity};

@@ -1,0 +1,1 @@
+//! Restoring replicas written by Litestream 0.3.x: generations, snapshots and WAL segments.

@@ -1,0 +1,125 @@
+//! What a replica holds, and which of its two formats to restore from.
+
+use futures::future::try_join_all;
+
+use super::legacy;
+use super::options::{Options, Target};
+use super::plan::File;
+use crate::bucket::{Bucket, KeyLayout};
+use crate::error::Result;
+use crate::host::UnixMillis;
+use crate::ltx::Txid;
+
+/// A complete listing.
+#[derive(Debug)]
+pub(super) struct Listing {
+    /// LTX files of all levels.
+    pub files: Vec<File>,
+    /// 0.3.x generations.
+    pub legacy: legacy::Inventory,
+}
+
+/// Where to restore from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// LTX files.
+    Ltx,
+    /// 0.3.x generations.
+    Legacy,
+    /// There is nothing at all.
+    Nothing,
+}
+
+impl Listing {
+    /// Lists every level and the generations. Complete, or an error: a refused or failed request is never mistaken
+    /// for an empty replica.
+    pub(super) async fn read(bucket: &dyn Bucket) -> Result<Self> {
+        let layout = bucket.layout();
+        let (files, legacy) = futures::try_join!(ltx_files(bucket, layout), legacy::Inventory::list(bucket))?;
+        let mut listing = Self { files, legacy };
+        if listing.files.is_empty() && listing.legacy.is_empty() {
+            // A directory replica copied into a bucket, or the other way round, keeps the keys it had.
+            let other = match layout {
+                KeyLayout::HexLevel => KeyLayout::LtxDirectory,
+                KeyLayout::LtxDirectory => KeyLayout::HexLevel,
+            };
+            listing.files = ltx_files(bucket, other).await?;
+            if !listing.files.is_empty() {
+                tracing::warn!(
+                    replica = bucket.location(),
+                    "the keys have the layout of another kind of store; restoring from them all the same"
+                );
+            }
+        }
+        Ok(listing)
+    }
+
+    /// Chooses the format. Times are compared only here, and only those the store itself gave: the newer writer
+    /// wins, as in Litestream.
+    pub(super) fn source(&self, options: &Options) -> Source {
+        let named = options.legacy.generation.is_some() || options.legacy.index.is_some();
+        match (self.files.is_empty() && !named, self.legacy.is_empty()) {
+            (true, true) => Source::Nothing,
+            (true, false) => Source::Legacy,
+            (false, _) if named => Source::Legacy,
+            (false, true) => Source::Ltx,
+            (false, false) if self.legacy_is_newer(options.target) => Source::Legacy,
+            (false, false) => Source::Ltx,
+        }
+    }
+
+    fn legacy_is_newer(&self, target: Target) -> bool {
+        let (ltx, legacy) = match target {
+            Target::Txid(_) => return false,
+            Target::Latest => (newest(self.files.iter()), self.legacy.newest_object()),
+            Target::Timestamp(time) => {
+                let bases = self.files.iter().filter(|file| file.min == Txid(1));
+                let before = bases.filter(|file| file.created.is_none_or(|created| created < time));
+                (newest(before), self.legacy.newest_snapshot(time))
+            }
+        };
+        match (ltx, legacy) {
+            (Newest::At(ltx), Some(legacy)) => legacy > ltx,
+            (Newest::Nothing, Some(_)) => true,
+            // Without times, the format that is still written to.
+            (Newest::Unknown, Some(_)) | (_, None) => false,
+        }
+    }
+}
+
+enum Newest {
+    Nothing,
+    Unknown,
+    At(UnixMillis),
+}
+
+fn newest<'a>(files: impl Iterator<Item = &'a File>) -> Newest {
+    match files.map(|file| file.created).reduce(|a, b| a.max(b)) {
+        None => Newest::Nothing,
+        Some(None) => Newest::Unknown,
+        Some(Some(time)) => Newest::At(time),
+    }
+}
+
+/// LTX files of all levels in one layout.
+async fn ltx_files(bucket: &dyn Bucket, layout: KeyLayout) -> Result<Vec<File>> {
+    let levels = (0..=9u8).map(async |level| {
+        let prefix = match layout {
+            KeyLayout::HexLevel => format!("{level:04x}/"),
+            KeyLayout::LtxDirectory => format!("ltx/{level}/"),
+        };
+        let objects = bucket.list(&prefix, None).await?;
+        let files = objects.into_iter().filter_map(|object| {
+            let (min, max) = parse_name(object.key.strip_prefix(&prefix)?)?;
+            Some(File { key: object.key, level, min, max, size: object.size, created: object.modified })
+        });
+        Ok(files.collect::<Vec<_>>())
+    });
+    Ok(try_join_all(levels).await?.concat())
+}
+
+fn parse_name(name: &str) -> Option<(Txid, Txid)> {
+    let (min, max) = name.strip_suffix(".ltx")?.split_once('-')?;
+    let (min, max): (Txid, Txid) = (min.parse().ok()?, max.parse().ok()?);
+    (min.0 >= 1 && min <= max).then_some((min, max))
+}

@@ -1,0 +1,77 @@
+//! Which state the database had at a given time.
+//!
+//! The time a file stands for is in its header. The store's own time says when an object was *uploaded*, which a
+//! compaction, a copy of the bucket or another clock changes; so headers are read, but only as many as a binary
+//! search needs. If the writer's clock once went back, some times name several states, and one of them is found.
+
+use crate::bucket::{Bucket, ByteRange};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::UnixMillis;
+use crate::ltx::{HEADER_LEN, Header, Txid};
+
+use super::plan;
+
+/// What a search found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// The newest state captured before the time.
+    State(Txid),
+    /// Every state is of that time or later; this is the oldest.
+    TooEarly {
+        /// The oldest restorable state.
+        oldest: Txid,
+        /// When it was captured.
+        captured: UnixMillis,
+    },
+    /// Nothing is restorable.
+    Nothing,
+}
+
+/// Finds the newest restorable state captured strictly before `time`, with about log2(states) small requests.
+pub(super) async fn state_before(bucket: &dyn Bucket, files: &[plan::File], time: UnixMillis) -> Result<Moment> {
+    let states = plan::restorable(files);
+    let Some(&oldest) = states.first() else { return Ok(Moment::Nothing) };
+    let (mut before, mut not_before) = (0, states.len());
+    let mut captured_oldest = None;
+    // Invariant: states[..before] were captured before `time`, states[not_before..] were not.
+    while before < not_before {
+        let middle = before + (not_before - before) / 2;
+        let captured = captured(bucket, files, states[middle]).await?;
+        if middle == 0 {
+            captured_oldest = Some(captured);
+        }
+        if captured < time {
+            before = middle + 1;
+        } else {
+            not_before = middle;
+        }
+    }
+    Ok(match (before.checked_sub(1), captured_oldest) {
+        (Some(found), _) => Moment::State(states[found]),
+        (None, captured) => {
+            Moment::TooEarly { oldest, captured: captured.expect("the search ends at the oldest state") }
+        }
+    })
+}
+
+/// When a state was captured. The lowest level was written first and has the time of the commit itself; a snapshot
+/// only has the time of the snapshot.
+async fn captured(bucket: &dyn Bucket, files: &[plan::File], state: Txid) -> Result<UnixMillis> {
+    let file = files.iter().filter(|file| file.max == state).min_by_key(|file| file.level);
+    let file = file.expect("a restorable state is the end of a file");
+    Ok(read_header(bucket, file).await?.timestamp)
+}
+
+/// Reads only the header of a file.
+async fn read_header(bucket: &dyn Bucket, file: &plan::File) -> Result<Header> {
+    let range = ByteRange { start: 0, len: Some(HEADER_LEN as u64) };
+    let mut body = bucket.get(&file.key, Some(range)).await?;
+    let mut bytes = Vec::with_capacity(HEADER_LEN);
+    while let Some(chunk) = body.chunk().await? {
+        bytes.extend_from_slice(&chunk);
+    }
+    let bytes = bytes.first_chunk().ok_or_else(|| {
+        Error::new(ErrorKind::Corrupt, format!("{} is cut after {} bytes, inside its header", file.key, bytes.len()))
+    })?;
+    Header::from_bytes(bytes).map_err(|error| error.context(&file.key))
+}

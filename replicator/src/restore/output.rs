@@ -1,0 +1,271 @@
+//! The careful steps on disk: a database appears under its name whole, durable and alone, or not at all.
+//!
+//! SQLite replays whatever `-wal` or `-journal` it finds beside a database, so a leftover of an earlier life would
+//! be mixed into a restored file. Rules:
+//!
+//! | beside the output | without `-force` | with `-force` |
+//! | --- | --- | --- |
+//! | the database, not empty | refused | replaced |
+//! | `-wal` with frames, or a hot `-journal` | refused: it may hold the only copy of commits | removed |
+//! | `-wal` without frames, cold `-journal`, any `-shm` | removed: they hold no data | removed |
+//!
+//! Removal comes last, when the new file is complete, and in an order that never shows an old database without its
+//! log nor a new one beside a foreign log: database, then leftovers, then the new name.
+//!
+//! Everything here blocks: call it as blocking work.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::{Disk, DiskFile, FileMetadata, OpenMode, with_suffix};
+
+/// What lies at the output path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Existing {
+    /// Nothing, or an empty file, which SQLite treats alike.
+    Absent,
+    /// A file with content.
+    Present,
+}
+
+/// Looks at the output path.
+pub(super) fn look(disk: &dyn Disk, output: &Path) -> Result<Existing> {
+    match optional(disk.metadata(output)).map_err(|error| io_error("look at", output, error))? {
+        Some(facts) if facts.is_dir => Err(Error::new(
+            ErrorKind::Usage,
+            format!("output {} is a directory: name the file to create", output.display()),
+        )),
+        Some(facts) if facts.len > 0 => Ok(Existing::Present),
+        _ => Ok(Existing::Absent),
+    }
+}
+
+/// Refuses an output that may not be replaced (see the table above).
+pub(super) fn check_replaceable(disk: &dyn Disk, output: &Path, existing: Existing, force: bool) -> Result<()> {
+    if force {
+        return Ok(());
+    }
+    if existing == Existing::Present {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("output {} exists: choose another with -o, or replace it with -force", output.display()),
+        ));
+    }
+    for (suffix, holds_data) in [("-wal", wal_holds_data as HoldsData), ("-journal", journal_holds_data)] {
+        let path = with_suffix(output, suffix);
+        if holds_data(disk, &path).map_err(|error| io_error("read", &path, error))? {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "{} is left from an earlier database and SQLite would replay it into the restored one: \
+                     move it away, or let -force delete it",
+                    path.display()
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+type HoldsData = fn(&dyn Disk, &Path) -> io::Result<bool>;
+
+/// A log without a whole frame header has nothing to replay.
+fn wal_holds_data(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    let frames_from = crate::wal::HEADER_SIZE as u64;
+    Ok(optional(disk.metadata(path))?.is_some_and(|facts| facts.len > frames_from))
+}
+
+/// A rollback journal is hot only while its magic is in place; `PERSIST` mode zeroes it.
+fn journal_holds_data(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    const MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    let Some(file) = optional(disk.open(path, OpenMode::Read))? else { return Ok(false) };
+    let mut start = [0; MAGIC.len()];
+    Ok(file.read_full_at(&mut start, 0)? == start.len() && start == MAGIC)
+}
+
+/// The file being built, as `<output>.tmp`. Removed when dropped, unless it was published.
+pub(super) struct TempFile {
+    disk: Arc<dyn Disk>,
+    output: PathBuf,
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+    /// Identity of what we created: another process may remove it and put its own there.
+    identity: (u64, u64),
+    /// Parent directories that this restore created, deepest first.
+    created_dirs: Vec<PathBuf>,
+    published: bool,
+}
+
+impl TempFile {
+    /// Creates it and missing parent directories (permission bits 0700, as Litestream does).
+    pub(super) fn create(disk: Arc<dyn Disk>, output: &Path) -> Result<Self> {
+        let path = with_suffix(output, ".tmp");
+        let created_dirs = create_parents(disk.as_ref(), output)?;
+        // What a killed restore left behind is removed, not overwritten: if its process still lives, it notices.
+        let file = optional(disk.remove_file(&path))
+            .map_err(|error| io_error("remove the stale", &path, error))
+            .and_then(|_| {
+                disk.open(&path, OpenMode::CreateNew).map_err(|error| io_error("create", &path, error))
+            })
+            .and_then(|file| {
+                let facts = file.metadata().map_err(|error| io_error("look at", &path, error))?;
+                Ok((file, (facts.device, facts.inode)))
+            });
+        match file {
+            Ok((file, identity)) => Ok(Self {
+                disk,
+                output: output.to_owned(),
+                path,
+                file,
+                identity,
+                created_dirs,
+                published: false,
+            }),
+            Err(error) => {
+                remove_dirs(disk.as_ref(), &created_dirs);
+                Err(error)
+            }
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its content.
+    pub(super) fn file(&self) -> &dyn DiskFile {
+        self.file.as_ref()
+    }
+
+    /// An I/O error with the path of this file.
+    pub(super) fn error(&self, what: &str, error: io::Error) -> Error {
+        io_error(what, &self.path, error)
+    }
+
+    /// Makes the content durable.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.file.sync().map_err(|error| self.error("sync", error))
+    }
+
+    /// Gives the synced file its final name, replacing what is there.
+    pub(super) fn publish(mut self) -> Result<()> {
+        self.keep_owner_of_replaced()?;
+        self.remove_replaced()?;
+        let now = self.disk.metadata(&self.path).map_err(|error| self.error("look at", error))?;
+        if (now.device, now.inode) != self.identity {
+            self.published = true; // Not ours to remove.
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!(
+                    "{} was replaced by another process during the restore: is another restore running?",
+                    self.path.display()
+                ),
+            ));
+        }
+        self.disk
+            .rename(&self.path, &self.output)
+            .map_err(|error| io_error(&format!("rename {} to", self.path.display()), &self.output, error))?;
+        self.published = true;
+        sync_dir(self.disk.as_ref(), parent(&self.output))
+    }
+
+    /// A replaced database keeps its permissions and owner, so that its application can still open it.
+    fn keep_owner_of_replaced(&self) -> Result<()> {
+        let replaced = optional(self.disk.metadata(&self.output));
+        let replaced = replaced.map_err(|error| io_error("look at", &self.output, error))?;
+        let Some(FileMetadata { mode, uid, gid, .. }) = replaced else { return Ok(()) };
+        self.disk
+            .set_permissions(&self.path, mode, uid, gid)
+            .map_err(|error| self.error("set permissions of", error))
+    }
+
+    fn remove_replaced(&self) -> Result<()> {
+        let mut removed = false;
+        for suffix in ["", "-wal", "-journal", "-shm"] {
+            let path = with_suffix(&self.output, suffix);
+            let gone = optional(self.disk.remove_file(&path));
+            if gone.map_err(|error| io_error("remove", &path, error))?.is_some() {
+                removed = true;
+                // Each removal is durable before the next, or a power loss could bring back the log alone.
+                sync_dir(self.disk.as_ref(), parent(&self.output))?;
+            }
+        }
+        if removed {
+            tracing::info!(output = %self.output.display(), "removed what the restored database replaces");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for TempFile {
+    /// Cleaning up must not fail the caller twice: what cannot be removed now is removed by the next restore.
+    fn drop(&mut self) {
+        if !self.published {
+            if let Err(error) = optional(self.disk.remove_file(&self.path)) {
+                tracing::warn!(path = %self.path.display(), %error, "cannot remove the unfinished file");
+            }
+            remove_dirs(self.disk.as_ref(), &self.created_dirs);
+        }
+    }
+}
+
+/// Creates the missing parents of `output`, durably; returns them, deepest first.
+fn create_parents(disk: &dyn Disk, output: &Path) -> Result<Vec<PathBuf>> {
+    let mut missing = Vec::new();
+    for dir in output.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty()) {
+        match optional(disk.metadata(dir)).map_err(|error| io_error("look at", dir, error))? {
+            Some(_) => break,
+            None => missing.push(dir.to_owned()),
+        }
+    }
+    let Some(deepest) = missing.first() else { return Ok(missing) };
+    let created = disk
+        .create_dir_all(deepest, 0o700)
+        .map_err(|error| io_error("create directory", deepest, error))
+        .and_then(|()| missing.iter().try_for_each(|dir| sync_dir(disk, parent(dir))));
+    if let Err(error) = created {
+        remove_dirs(disk, &missing);
+        return Err(error);
+    }
+    Ok(missing)
+}
+
+/// Removes directories that are empty; others have found a use meanwhile.
+fn remove_dirs(disk: &dyn Disk, deepest_first: &[PathBuf]) {
+    for dir in deepest_first {
+        if disk.remove_dir(dir).is_err() {
+            break;
+        }
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    disk.sync_dir(dir).map_err(|error| io_error("sync directory", dir, error))
+}
+
+/// `NotFound` as `None`.
+pub(super) fn optional<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// An I/O error on a local file. A missing *local* file must not read like a missing replica.
+pub(super) fn io_error(what: &str, path: &Path, error: io::Error) -> Error {
+    let message = format!("cannot {what} {}", path.display());
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            Error::with_source(ErrorKind::Usage, message, error)
+        }
+        _ => Error::io(message, error),
+    }
+}
