@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
+use super::Failure;
 use crate::bucket::{Bucket, ByteRange};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -64,18 +65,20 @@ impl Fetcher {
     }
 
     /// The next piece, in order; `None` after the last. `NotFound` means that an object vanished.
-    pub(super) async fn next(&mut self) -> Result<Option<Fetched>> {
+    pub(super) async fn next(&mut self) -> Result<Option<Fetched>, Failure> {
         self.fill()?;
         let Some((object, last, mut task)) = self.running.pop_front() else { return Ok(None) };
+        // The next piece travels while the caller works on this one.
+        self.fill()?;
         let (chunks, len) = match (&mut task.0).await {
-            Ok(result) => result?,
+            Ok(result) => result.map_err(|error| Failure::of_object(&self.objects[object].key, error))?,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => return Err(Error::new(ErrorKind::Cancelled, "the program is shutting down")),
+            Err(_) => return Err(Error::new(ErrorKind::Cancelled, "the program is shutting down").into()),
         };
         Ok(Some(Fetched { object, last, chunks, len }))
     }
 
-    /// Keeps the window full. Called also while the caller is busy with the piece before.
+    /// Keeps the window full.
     fn fill(&mut self) -> Result<()> {
         while self.running.len() < self.window {
             let (index, start) = self.next;

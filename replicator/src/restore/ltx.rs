@@ -1,36 +1,148 @@
-//! Restoring from LTX files: plan, fetch, apply, and plan again if files vanish on the way.
+//! Restoring from LTX files. What was applied before a file vanished is kept, if a new plan can continue from it.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::apply::{Applier, State};
-use super::fetch::{Fetcher, Object};
-use super::listing::{self, Listing};
+use super::apply::Applier;
+use super::fetch::{Fetched, Fetcher, Object};
 use super::moment::{self, Moment};
 use super::options::Target;
 use super::output::TempFile;
 use super::plan::{self, File, NoPlan, Want};
 use super::report::{Format, Plan, PlannedFile, Report, Restored, Step};
-use super::{Context, REPLANS, finish};
+use super::{Context, Failure, finish};
 use crate::error::{ErrorKind, Result};
 use crate::ltx::{MIN_FILE_LEN, Txid};
 
-/// Restores or, in a dry run, plans.
-pub(super) async fn restore(context: Context<'_>, listing: Listing) -> Result<Report> {
-    let started = Instant::now();
-    let mut files = listing.ltx;
-    let mut vanished = BTreeMap::<String, usize>::new();
-    let mut applier = None;
-    let mut bytes_fetched = 0;
-    for attempt in 0.. {
-        let done = async {
-            let chosen = choose(context, &files, applier.as_ref()).await?;
-            let plan = describe(&chosen);
-            if context.options.dry_run {
-                return Ok(None);
+/// What survives a new plan.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// The file being built.
+    pub applier: Option<Applier>,
+    /// The files that are completely in it.
+    applied: Vec<File>,
+    bytes_fetched: u64,
+}
+
+/// Restores or, in a dry run, plans. After a [`Failure::Vanished`] it can be called again with the same `progress`.
+pub(super) async fn restore(
+    context: Context<'_>,
+    files: &[File],
+    progress: &mut Progress,
+    started: Instant,
+) -> Result<Report, Failure> {
+    let want = want(context, files).await?;
+    let chosen: Arc<[File]> = progress.continue_with(context, files, want)?.into();
+    if let Some(file) = chosen.iter().find(|file| file.size < MIN_FILE_LEN) {
+        let message = format!("{} has {} bytes, too few for an LTX file", file.key, file.size);
+        return Err(context.replica_error(ErrorKind::Corrupt, message).into());
+    }
+    let plan = describe(progress.applied.iter().chain(chosen.iter()));
+    if context.options.dry_run {
+        return Ok(Report::Planned(plan));
+    }
+    context.progress.step(Step::Fetching);
+    context.progress.planned(&describe(chosen.iter()));
+    fetch_and_apply(context, &chosen, progress).await?;
+    let applier = progress.applier.take().expect("a plan from nothing has at least one file");
+    let database_bytes = finish::finish(context, applier.temp).await?;
+    Ok(Report::Restored(Restored {
+        plan,
+        bytes_fetched: progress.bytes_fetched,
+        database_bytes,
+        duration: started.elapsed(),
+        integrity_check: context.options.integrity_check,
+    }))
+}
+
+async fn want(context: Context<'_>, files: &[File]) -> Result<Want, Failure> {
+    let time = match context.options.target {
+        Target::Latest => return Ok(Want::Newest),
+        Target::Txid(txid) => return Ok(Want::Exactly(txid)),
+        Target::Timestamp(time) => time,
+    };
+    match moment::state_before(context.bucket.as_ref(), files, time).await? {
+        Moment::State(txid) => Ok(Want::Exactly(txid)),
+        // The plan will fail and say why.
+        Moment::Nothing => Ok(Want::Newest),
+        Moment::TooEarly { oldest, captured } => {
+            let captured = jiff::Timestamp::from_millisecond(captured.0)
+                .map_or_else(|_| format!("{} ms", captured.0), |time| time.to_string());
+            let message = format!("the oldest restorable state is transaction {oldest} of {captured}");
+            Err(context.replica_error(ErrorKind::NotFound, message).into())
+        }
+    }
+}
+
+impl Progress {
+    /// The files that lead from what is applied to `want`, or from nothing if that is impossible.
+    fn continue_with(&mut self, context: Context<'_>, files: &[File], want: Want) -> Result<Vec<File>> {
+        if let Some(applier) = &mut self.applier {
+            applier.forget_file();
+            let have = applier.complete.map(|state| state.txid);
+            if let Some(have) = have
+                && let Ok(chosen) = plan::plan(files, want, Some(have))
+            {
+                // Pages of a half-applied file are only right if the plan reaches at least as far.
+                let end = chosen.last().map_or(have, |file| file.max);
+                if applier.touched.is_none_or(|touched| end >= touched) {
+                    return Ok(chosen);
+                }
             }
-            Ok(Some(()))
-        };
+            applier.restart();
+            self.applied.clear();
+        }
+        plan::plan(files, want, None).map_err(|no_plan| {
+            let kind = match no_plan {
+                NoPlan::Empty | NoPlan::Unreachable { .. } => ErrorKind::NotFound,
+                NoPlan::NoBase { .. } | NoPlan::Gap { .. } => ErrorKind::Corrupt,
+            };
+            context.replica_error(kind, no_plan)
+        })
+    }
+}
+
+async fn fetch_and_apply(
+    context: Context<'_>,
+    files: &Arc<[File]>,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    if progress.applier.is_none() {
+        let (disk, output) = (context.host.disk.clone(), context.options.output.clone());
+        let temp = context.host.blocking(move || TempFile::create(disk, &output)).await?;
+        progress.applier = Some(Applier::new(temp));
+    }
+    let objects = files.iter().map(|file| Object { key: file.key.clone(), size: file.size });
+    let mut fetcher = Fetcher::new(context.bucket.clone(), objects.collect(), context.options.parallelism);
+    while let Some(Fetched { object, last, chunks, len }) = fetcher.next().await? {
+        let mut applier = progress.applier.take().expect("put back after each piece");
+        let all = files.clone();
+        let work = move || applier.push(&all[object], &chunks, last).map(|()| applier);
+        // On an error the unfinished file is removed here, on the blocking thread.
+        progress.applier = Some(context.host.blocking(work).await?);
+        progress.bytes_fetched += len;
+        if last {
+            progress.applied.push(files[object].clone());
+        }
+        context.progress.advanced(len);
+    }
+    Ok(())
+}
+
+fn describe<'a>(files: impl Iterator<Item = &'a File>) -> Plan {
+    let files: Vec<PlannedFile> = files.map(planned).collect();
+    let txid: Option<Txid> = files.last().and_then(|file| file.max_txid);
+    Plan { format: Format::Ltx, txid, files }
+}
+
+fn planned(file: &File) -> PlannedFile {
+    PlannedFile {
+        level: Some(file.level),
+        name: file.key.rsplit('/').next().unwrap_or(&file.key).to_owned(),
+        min_txid: Some(file.min),
+        max_txid: Some(file.max),
+        size: file.size,
+        created: file.created,
     }
 }

@@ -15,6 +15,7 @@
 mod apply;
 mod fetch;
 mod finish;
+mod legacy;
 mod listing;
 mod ltx;
 mod moment;
@@ -23,7 +24,10 @@ mod output;
 mod plan;
 mod report;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use crate::bucket::Bucket;
 use crate::error::{Error, ErrorKind, Result};
@@ -32,9 +36,10 @@ use crate::host::Host;
 pub use options::{Identities, IntegrityCheck, LegacyOptions, Options, Target};
 pub use report::{Format, NoProgress, Plan, PlannedFile, Progress, Report, Restored, Step};
 
+use listing::{Listing, Source};
 use output::Existing;
 
-/// How often a restore starts over because objects vanished under it (retention, compaction).
+/// How often a restore plans again because objects vanished under it (retention, compaction).
 const REPLANS: usize = 5;
 
 /// What the steps of one restore share.
@@ -44,6 +49,35 @@ struct Context<'a> {
     bucket: &'a Arc<dyn Bucket>,
     options: &'a Options,
     progress: &'a dyn Progress,
+}
+
+/// How one attempt failed.
+enum Failure {
+    /// An object that was listed is gone: list again.
+    Vanished {
+        /// Its key.
+        key: String,
+        /// What the store said.
+        error: Error,
+    },
+    /// Anything else.
+    Failed(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Failure {
+    /// A failed request for `key`.
+    fn of_object(key: &str, error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::NotFound => Self::Vanished { key: key.to_owned(), error },
+            _ => Self::Failed(error),
+        }
+    }
 }
 
 /// Restores a database.
@@ -64,7 +98,12 @@ pub async fn run(
     if !context.may_write_output().await? {
         return Ok(Report::OutputExists);
     }
-    ltx::restore(context).await
+    let mut ltx = ltx::Progress::default();
+    let result = context.attempts(&mut ltx).await;
+    if let Some(unfinished) = ltx.applier.take() {
+        context.discard(unfinished).await;
+    }
+    result
 }
 
 impl Context<'_> {
@@ -85,6 +124,55 @@ impl Context<'_> {
                 Ok(true)
             })
             .await
+    }
+
+    /// Lists, plans and applies, again and again as long as objects vanish in between.
+    async fn attempts(self, ltx: &mut ltx::Progress) -> Result<Report> {
+        let started = Instant::now();
+        let mut vanished = BTreeMap::<String, usize>::new();
+        let mut attempt = 0;
+        loop {
+            match self.attempt(ltx, &vanished, started).await {
+                Ok(report) => return Ok(report),
+                Err(Failure::Failed(error)) => return Err(error),
+                Err(Failure::Vanished { key, error }) if attempt < REPLANS => {
+                    attempt += 1;
+                    tracing::warn!(key, %error, "an object vanished during the restore: planning again");
+                    *vanished.entry(key).or_default() += 1;
+                }
+                Err(Failure::Vanished { error, .. }) => {
+                    return Err(error.context(format_args!("objects kept vanishing, {REPLANS} times")));
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        self,
+        ltx: &mut ltx::Progress,
+        vanished: &BTreeMap<String, usize>,
+        started: Instant,
+    ) -> Result<Report, Failure> {
+        self.progress.step(Step::Listing);
+        let mut listing = Listing::read(self.bucket.as_ref()).await?;
+        match listing.source(self.options) {
+            Source::Nothing if self.options.if_replica_exists => Ok(Report::NoReplica),
+            Source::Nothing => {
+                let message = "it holds no backup: neither LTX files nor 0.3.x generations";
+                Err(self.replica_error(ErrorKind::NotFound, message).into())
+            }
+            Source::Legacy => legacy::restore(self, &listing.legacy, started).await,
+            Source::Ltx => {
+                // A stale listing can go on naming what is gone. One 404 alone may be a hiccup.
+                listing.files.retain(|file| vanished.get(&file.key).is_none_or(|&times| times < 2));
+                ltx::restore(self, &listing.files, ltx, started).await
+            }
+        }
+    }
+
+    /// Drops what cleans up after itself, as blocking work.
+    async fn discard<T: Send + 'static>(&self, unfinished: T) {
+        self.host.blocking(move || drop(unfinished)).await;
     }
 
     /// An error about the replica as a whole.

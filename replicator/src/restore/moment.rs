@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
 use crate::ltx::{HEADER_LEN, Header, Txid};
 
-use super::plan;
+use super::{Failure, plan};
 
 /// What a search found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) enum Moment {
 }
 
 /// Finds the newest restorable state captured strictly before `time`, with about log2(states) small requests.
-pub(super) async fn state_before(bucket: &dyn Bucket, files: &[plan::File], time: UnixMillis) -> Result<Moment> {
+pub(super) async fn state_before(bucket: &dyn Bucket, files: &[plan::File], time: UnixMillis) -> Result<Moment, Failure> {
     let states = plan::restorable(files);
     let Some(&oldest) = states.first() else { return Ok(Moment::Nothing) };
     let (mut before, mut not_before) = (0, states.len());
@@ -56,10 +56,11 @@ pub(super) async fn state_before(bucket: &dyn Bucket, files: &[plan::File], time
 
 /// When a state was captured. The lowest level was written first and has the time of the commit itself; a snapshot
 /// only has the time of the snapshot.
-async fn captured(bucket: &dyn Bucket, files: &[plan::File], state: Txid) -> Result<UnixMillis> {
+async fn captured(bucket: &dyn Bucket, files: &[plan::File], state: Txid) -> Result<UnixMillis, Failure> {
     let file = files.iter().filter(|file| file.max == state).min_by_key(|file| file.level);
     let file = file.expect("a restorable state is the end of a file");
-    Ok(read_header(bucket, file).await?.timestamp)
+    let header = read_header(bucket, file).await.map_err(|error| Failure::of_object(&file.key, error))?;
+    Ok(header.timestamp)
 }
 
 /// Reads only the header of a file.

@@ -212,6 +212,42 @@ impl Drop for TempFile {
     }
 }
 
+/// A local file for bytes on their way, removed when dropped.
+pub(super) struct Scratch {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+}
+
+impl Scratch {
+    /// Creates it as `<output>.tmp<suffix>`; its directory must exist.
+    pub(super) fn create(disk: Arc<dyn Disk>, output: &Path, suffix: &str) -> Result<Self> {
+        let path = with_suffix(output, &format!(".tmp{suffix}"));
+        optional(disk.remove_file(&path)).map_err(|error| io_error("remove the stale", &path, error))?;
+        let file = disk.open(&path, OpenMode::CreateNew);
+        let file = file.map_err(|error| io_error("create", &path, error))?;
+        Ok(Self { disk, path, file })
+    }
+
+    /// Its content.
+    pub(super) fn file(&self) -> &dyn DiskFile {
+        self.file.as_ref()
+    }
+
+    /// An I/O error with the path of this file.
+    pub(super) fn error(&self, what: &str, error: io::Error) -> Error {
+        io_error(what, &self.path, error)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = optional(self.disk.remove_file(&self.path)) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the scratch file");
+        }
+    }
+}
+
 /// Creates the missing parents of `output`, durably; returns them, deepest first.
 fn create_parents(disk: &dyn Disk, output: &Path) -> Result<Vec<PathBuf>> {
     let mut missing = Vec::new();
