@@ -83,7 +83,9 @@ impl Applier {
     /// Takes the next bytes of `file`; `last` ends it.
     pub(super) fn push(&mut self, file: &plan::File, chunks: &[Bytes], last: bool) -> Result<()> {
         let result = self.push_inner(file, chunks, last);
-        result.map_err(|error| if error.kind() == ErrorKind::Corrupt { error.context(&file.key) } else { error })
+        result.map_err(
+            |error| if error.kind() == ErrorKind::Corrupt { error.context(&file.key) } else { error },
+        )
     }
 
     fn push_inner(&mut self, file: &plan::File, chunks: &[Bytes], last: bool) -> Result<()> {
@@ -112,10 +114,12 @@ impl Applier {
         self.run.flush(&self.temp)?;
         let header = current.header.expect("a finished decoder has seen the header");
         current.check_growth(&header)?;
-        let state =
-            State { txid: header.max_txid, page_size: header.page_size, commit: header.commit };
+        let state = State { txid: header.max_txid, page_size: header.page_size, commit: header.commit };
         // Shrinks, and makes room for a lock page at the very end, which no file carries.
-        self.temp.file().set_len(state.bytes()).map_err(|error| self.temp.error("set the length of", error))?;
+        self.temp
+            .file()
+            .set_len(state.bytes())
+            .map_err(|error| self.temp.error("set the length of", error))?;
         self.complete = Some(state);
         Ok(())
     }
@@ -125,7 +129,10 @@ impl Applier {
         if (header.min_txid, header.max_txid) != (file.min, file.max) {
             return Err(Error::new(
                 ErrorKind::Corrupt,
-                format!("it holds transactions {}-{}, not those of its name", header.min_txid, header.max_txid),
+                format!(
+                    "it holds transactions {}-{}, not those of its name",
+                    header.min_txid, header.max_txid
+                ),
             ));
         }
         self.touched = self.touched.max(Some(header.max_txid));

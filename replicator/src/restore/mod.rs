@@ -180,3 +180,6 @@ impl Context<'_> {
         Error::new(kind, format!("cannot restore from {}: {message}", self.bucket.location()))
     }
 }
+
+#[cfg(test)]
+mod tests;

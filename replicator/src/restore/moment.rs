@@ -28,7 +28,11 @@ pub(super) enum Moment {
 }
 
 /// Finds the newest restorable state captured strictly before `time`, with about log2(states) small requests.
-pub(super) async fn state_before(bucket: &dyn Bucket, files: &[plan::File], time: UnixMillis) -> Result<Moment, Failure> {
+pub(super) async fn state_before(
+    bucket: &dyn Bucket,
+    files: &[plan::File],
+    time: UnixMillis,
+) -> Result<Moment, Failure> {
     let states = plan::restorable(files);
     let Some(&oldest) = states.first() else { return Ok(Moment::Nothing) };
     let (mut before, mut not_before) = (0, states.len());
@@ -72,7 +76,10 @@ async fn read_header(bucket: &dyn Bucket, file: &plan::File) -> Result<Header> {
         bytes.extend_from_slice(&chunk);
     }
     let bytes = bytes.first_chunk().ok_or_else(|| {
-        Error::new(ErrorKind::Corrupt, format!("{} is cut after {} bytes, inside its header", file.key, bytes.len()))
+        Error::new(
+            ErrorKind::Corrupt,
+            format!("{} is cut after {} bytes, inside its header", file.key, bytes.len()),
+        )
     })?;
     Header::from_bytes(bytes).map_err(|error| error.context(&file.key))
 }

@@ -43,7 +43,12 @@ pub(super) fn look(disk: &dyn Disk, output: &Path) -> Result<Existing> {
 }
 
 /// Refuses an output that may not be replaced (see the table above).
-pub(super) fn check_replaceable(disk: &dyn Disk, output: &Path, existing: Existing, force: bool) -> Result<()> {
+pub(super) fn check_replaceable(
+    disk: &dyn Disk,
+    output: &Path,
+    existing: Existing,
+    force: bool,
+) -> Result<()> {
     if force {
         return Ok(());
     }

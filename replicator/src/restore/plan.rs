@@ -69,7 +69,10 @@ impl fmt::Display for NoPlan {
         match self {
             Self::Empty => write!(f, "it holds no LTX files"),
             Self::NoBase { first } => {
-                write!(f, "no LTX file starts at transaction 1 (the lowest starts at {first}), so there is no base")
+                write!(
+                    f,
+                    "no LTX file starts at transaction 1 (the lowest starts at {first}), so there is no base"
+                )
             }
             Self::Gap { reached, missing: (from, to) } => write!(
                 f,
@@ -181,7 +184,14 @@ mod tests {
 
     fn file(level: u8, min: u64, max: u64) -> File {
         let (min, max) = (Txid(min), Txid(max));
-        File { key: format!("{level}/{min}-{max}.ltx"), level, min, max, size: max.0 - min.0 + 1, created: None }
+        File {
+            key: format!("{level}/{min}-{max}.ltx"),
+            level,
+            min,
+            max,
+            size: max.0 - min.0 + 1,
+            created: None,
+        }
     }
 
     fn ranges(files: &[File]) -> Vec<(u8, u64, u64)> {

@@ -53,7 +53,8 @@ pub fn check_integrity(vfs: Option<&str>, path: &Path, depth: Depth) -> Result<(
 
 fn run(vfs: Option<&str>, path: &Path, pragma: &str) -> rusqlite::Result<Vec<String>> {
     let uri = immutable_uri(path);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = match vfs {
         Some(vfs) => Connection::open_with_flags_and_vfs(uri, flags, vfs)?,
         None => Connection::open_with_flags(uri, flags)?,

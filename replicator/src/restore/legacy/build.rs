@@ -129,7 +129,9 @@ impl Builder {
                 return Err(hole_error((index, len), &part.object, before));
             }
             if offset < len {
-                return Err(corrupt(format!("it begins at byte {offset}, but WAL {index:08x} already has {len}")));
+                return Err(corrupt(format!(
+                    "it begins at byte {offset}, but WAL {index:08x} already has {len}"
+                )));
             }
         }
         Unpacker::open(ScratchReader::new(self.packed.clone(), self.packed_len), &self.identities)

@@ -36,7 +36,12 @@ pub(super) struct Choice {
 impl Choice {
     /// When the last of its objects was written.
     fn written(&self) -> Option<UnixMillis> {
-        self.segments.iter().map(|(_, _, object)| object).chain([&self.snapshot.1]).map(|o| o.modified).max()?
+        self.segments
+            .iter()
+            .map(|(_, _, object)| object)
+            .chain([&self.snapshot.1])
+            .map(|o| o.modified)
+            .max()?
     }
 }
 

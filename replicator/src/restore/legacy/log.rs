@@ -37,7 +37,10 @@ impl Log {
         let frame_len = FRAME_HEADER_SIZE + self.page_size.bytes();
         let (frames, rest) = divide(self.len - HEADER_SIZE as u64, frame_len as u64);
         if rest != 0 {
-            return Err(corrupt(format!("WAL has {} bytes, which is not a whole number of frames", self.len)));
+            return Err(corrupt(format!(
+                "WAL has {} bytes, which is not a whole number of frames",
+                self.len
+            )));
         }
         let frames = u32::try_from(frames).map_err(|_| corrupt("WAL has more than 2^32 frames"))?;
         let mut frame = vec![0; frame_len];

@@ -87,10 +87,10 @@ fn nothing_fits(context: Context<'_>, inventory: &Inventory, want: &Want) -> Err
 
 fn parts(choice: &Choice) -> Vec<Part> {
     let snapshot = Part { object: choice.snapshot.1.clone(), segment: None };
-    let segments = choice.segments.iter().map(|(index, offset, object)| Part {
-        object: object.clone(),
-        segment: Some((*index, *offset)),
-    });
+    let segments = choice
+        .segments
+        .iter()
+        .map(|(index, offset, object)| Part { object: object.clone(), segment: Some((*index, *offset)) });
     [snapshot].into_iter().chain(segments).collect()
 }
 
@@ -110,9 +110,9 @@ fn describe(parts: &[Part]) -> Plan {
 async fn build(context: Context<'_>, parts: &[Part]) -> Result<Builder, Failure> {
     let (disk, output) = (context.host.disk.clone(), context.options.output.clone());
     let identities = context.options.legacy.identities.clone();
-    let mut builder =
-        context.host.blocking(move || Builder::new(&disk, &output, identities)).await?;
-    let objects = parts.iter().map(|Part { object, .. }| Object { key: object.key.clone(), size: object.size });
+    let mut builder = context.host.blocking(move || Builder::new(&disk, &output, identities)).await?;
+    let objects =
+        parts.iter().map(|Part { object, .. }| Object { key: object.key.clone(), size: object.size });
     let mut fetcher = Fetcher::new(context.bucket.clone(), objects.collect(), context.options.parallelism);
     loop {
         let fetched = match fetcher.next().await {
