@@ -1,1 +1,4 @@
-//! To be filled: see the crate documentation for what `config` owns.
+//! Configuration.
+pub mod environment;
+pub mod node;
+pub mod values;
