@@ -75,7 +75,9 @@ impl Environment {
             self.home_dir.clone().ok_or_else(|| {
                 Error::new(
                     ErrorKind::Usage,
-                    format!("cannot expand {text:?}: no home directory is known, set HOME or write the full path"),
+                    format!(
+                        "cannot expand {text:?}: no home directory is known, set HOME or write the full path"
+                    ),
                 )
             })
         };
@@ -129,8 +131,7 @@ fn shell_name(text: &str) -> (Option<&str>, usize) {
         }
         Some(&byte) if is_special(byte) => (Some(&text[..1]), 1),
         Some(_) => {
-            let len =
-                bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+            let len = bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
             if len == 0 { (None, 0) } else { (Some(&text[..len]), len) }
         }
     }

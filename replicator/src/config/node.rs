@@ -103,9 +103,7 @@ fn node(tree: Spanned<Typed>, source: &str) -> Node {
             });
             Value::Scalar(range.expect("a string source has byte offsets").trim().to_owned())
         }
-        Typed::Sequence(items) => {
-            Value::Sequence(items.into_iter().map(|item| node(item, source)).collect())
-        }
+        Typed::Sequence(items) => Value::Sequence(items.into_iter().map(|item| node(item, source)).collect()),
         Typed::Mapping(entries) => Value::Mapping(
             entries
                 .into_iter()
@@ -207,7 +205,8 @@ mod tests {
     fn every_scalar_keeps_its_spelling_and_line() {
         let text = "# c\na: 0600\nb: 1_000\nc: yes\nd: 1.50\ne: \"012\"\nf: 12e4\ng: plain text # note\nh: é 5\ni:   00123\n\
                     j: 99999999999999999999999999\nk: 0x1F\nl: TRUE\nm: '$x'\n";
-        let found: Vec<_> = entries(text).into_iter().map(|entry| (entry.line, entry.key, entry.node)).collect();
+        let found: Vec<_> =
+            entries(text).into_iter().map(|entry| (entry.line, entry.key, entry.node)).collect();
         let expected = [
             ("a", "0600"),
             ("b", "1_000"),

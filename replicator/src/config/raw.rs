@@ -125,25 +125,31 @@ impl RawConfig {
         for (key, node) in file.list("dbs") {
             config.databases.push(RawDatabase::read(node, &key, report));
         }
-        keys_without_effect(&mut file);
+        keys_without_effect(&mut file, report);
         file.finish();
         config
     }
 }
 
 /// Keys of Litestream that this program knows and does not need, or does not have.
-fn keys_without_effect(file: &mut Section<'_>) {
+fn keys_without_effect(file: &mut Section<'_>, report: &Report) {
     file.without_effect("verify-compaction", "files that do not join without a gap are never merged");
-    file.without_effect("shutdown-sync-interval", "the final sync is repeated with growing pauses until the timeout");
+    file.without_effect(
+        "shutdown-sync-interval",
+        "the final sync is repeated with growing pauses until the timeout",
+    );
     file.without_effect("mcp-addr", "there is no MCP server in this program");
     if let Some((_, mut validation)) = file.section("validation") {
         validation.without_effect("interval", "there is no periodic validation in this program yet");
         validation.finish();
     }
     if let Some((_, mut socket)) = file.section("socket") {
-        let reason = "there is no control socket in this program yet";
-        if socket.boolean("enabled").is_some_and(|at| at.value) {
-            socket.mention("enabled", reason);
+        if let Some(at) = socket.boolean("enabled").filter(|at| at.value) {
+            report.warn(
+                Some(at.line),
+                &at.key,
+                "has no effect: there is no control socket in this program yet",
+            );
         }
         // Without a socket these have nothing to act on, and a disabled one needs no warning.
         socket.text("path");
@@ -192,7 +198,10 @@ fn read_levels(file: &mut Section<'_>, report: &Report) -> Option<Vec<At<Duratio
             Some(interval) => levels.push(interval),
             None => report.error(Some(node.line), &key, "needs an interval greater than 0, such as 5m"),
         }
-        section.without_effect("retention", "history is kept as long as snapshot.retention says, at every level");
+        section.without_effect(
+            "retention",
+            "history is kept as long as snapshot.retention says, at every level",
+        );
         section.finish();
     }
     Some(levels)

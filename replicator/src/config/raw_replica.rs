@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::section::{At, Section};
+use crate::bucket::settings::Secret;
 
 /// A replica, or the settings that replicas inherit.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RawReplica {
     /// Line of the entry.
     pub line: u64,
@@ -15,6 +16,8 @@ pub struct RawReplica {
     pub kind: Option<At<String>>,
     /// Everything in one URL.
     pub url: Option<At<String>>,
+    /// Litestream 0.3: what `-replica` calls it.
+    pub name: Option<At<String>>,
     /// Path in the bucket, or directory.
     pub path: Option<At<String>>,
     /// Shortest time between uploads.
@@ -23,26 +26,16 @@ pub struct RawReplica {
     pub snapshot_interval: Option<At<Duration>>,
     /// Litestream 0.3: how long snapshots are kept.
     pub retention: Option<At<Duration>>,
-    /// Private keys that open encrypted 0.3 backups. Secret: see [`RawReplica::take_age`].
-    pub age_identities: Vec<RawSecret>,
-    /// Public keys to encrypt for.
-    pub age_recipients: Vec<At<String>>,
+    /// Private keys that open encrypted 0.3 backups.
+    pub age_identities: Vec<Secret>,
+    /// Line of `age:`, whatever stands below it: encryption was asked for.
+    pub age: Option<u64>,
     /// Settings of an S3 store.
     pub s3: RawS3,
 }
 
-/// A secret, which must never be printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RawSecret(pub String);
-
-impl std::fmt::Debug for RawSecret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
 /// Settings of an S3 store.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RawS3 {
     /// Bucket name or access-point ARN.
     pub bucket: Option<At<String>>,
@@ -53,9 +46,9 @@ pub struct RawS3 {
     /// Key id.
     pub access_key_id: Option<At<String>>,
     /// Secret key.
-    pub secret_access_key: Option<At<RawSecret>>,
+    pub secret_access_key: Option<At<Secret>>,
     /// Session token of temporary keys.
-    pub session_token: Option<At<RawSecret>>,
+    pub session_token: Option<At<Secret>>,
     /// Bucket in the path.
     pub force_path_style: Option<At<bool>>,
     /// Accept any certificate.
@@ -75,7 +68,7 @@ pub struct RawS3 {
     /// SSE-C algorithm.
     pub sse_customer_algorithm: Option<At<String>>,
     /// SSE-C key.
-    pub sse_customer_key: Option<At<RawSecret>>,
+    pub sse_customer_key: Option<At<Secret>>,
     /// File with the SSE-C key.
     pub sse_customer_key_path: Option<At<String>>,
     /// SSE-KMS key.
@@ -117,9 +110,9 @@ impl RawReplica {
         replica.kind = section.text("type");
         replica.url = section.text("url");
         replica.path = section.text("path");
+        replica.name = section.text("name");
         replica.snapshot_interval = section.positive_duration("snapshot-interval");
         replica.retention = section.positive_duration("retention");
-        section.without_effect("name", "a database has one replica, which needs no name");
         section.without_effect("retention-check-interval", "retention is looked at after every snapshot");
         section.finish();
         replica
@@ -135,28 +128,34 @@ impl RawReplica {
         };
         replica.take_age(section);
         section.without_effect("validation-interval", "there is no periodic validation in this program yet");
-        section.without_effect("max-sync-ltx-files", "all pending files are uploaded in order, in bounded memory");
+        section.without_effect(
+            "max-sync-ltx-files",
+            "all pending files are uploaded in order, in bounded memory",
+        );
         section.without_effect("auto-recover", "local state that cannot be trusted is always rebuilt");
         for (kind, keys) in FOREIGN {
             for key in *keys {
-                section.without_effect(key, &format!("it belongs to replica type {kind:?}, which is not supported"));
+                section.without_effect(
+                    key,
+                    &format!("it belongs to replica type {kind:?}, which is not supported"),
+                );
             }
         }
         replica
     }
 
     fn take_age(&mut self, section: &mut Section<'_>) {
+        self.age = section.line_of("age");
         let Some((_, mut age)) = section.section("age") else { return };
-        self.age_identities =
-            age.texts("identities").into_iter().map(|at| RawSecret(at.value)).collect();
-        self.age_recipients = age.texts("recipients");
+        self.age_identities = age.texts("identities").into_iter().map(|at| Secret::new(at.value)).collect();
+        age.texts("recipients");
         age.finish();
     }
 }
 
 fn read_s3(section: &mut Section<'_>) -> RawS3 {
     let secret = |at: Option<At<String>>| {
-        at.map(|At { value, line, key }| At { value: RawSecret(value), line, key })
+        at.map(|At { value, line, key }| At { value: Secret::new(value), line, key })
     };
     RawS3 {
         bucket: section.text("bucket"),
@@ -177,5 +176,84 @@ fn read_s3(section: &mut Section<'_>) -> RawS3 {
         sse_customer_key: secret(section.text("sse-customer-key")),
         sse_customer_key_path: section.text("sse-customer-key-path"),
         sse_kms_key_id: section.text("sse-kms-key-id"),
+    }
+}
+
+/// `target.field = target.field or from.field`, for each field.
+macro_rules! inherit {
+    ($target:expr, $from:expr, $($field:ident),+ $(,)?) => {
+        $(if $target.$field.is_none() { $target.$field.clone_from(&$from.$field); })+
+    };
+}
+
+impl RawReplica {
+    /// Fills what is not given here from the settings at the top of the file. Their bucket is not for a replica
+    /// whose URL names its own.
+    pub fn inherit(&mut self, top: &Self) {
+        inherit!(self, top, sync_interval);
+        if self.url.is_none() {
+            inherit!(self.s3, top.s3, bucket);
+        }
+        self.s3.inherit(&top.s3);
+        if self.age.is_none() {
+            self.age = top.age;
+            self.age_identities.clone_from(&top.age_identities);
+        }
+    }
+}
+
+impl RawS3 {
+    fn inherit(&mut self, top: &Self) {
+        // A key pair is inherited as a whole: half of one and half of another never fit.
+        if self.access_key_id.is_none() && self.secret_access_key.is_none() {
+            inherit!(self, top, access_key_id, secret_access_key, session_token);
+        }
+        if self.sse_customer_key.is_none() && self.sse_customer_key_path.is_none() {
+            inherit!(self, top, sse_customer_algorithm, sse_customer_key, sse_customer_key_path);
+        }
+        inherit!(
+            self,
+            top,
+            region,
+            endpoint,
+            force_path_style,
+            skip_verify,
+            sign_payload,
+            require_content_md5,
+            sign_accept_encoding,
+            storage_class,
+            part_size,
+            concurrency,
+            sse_kms_key_id,
+        );
+    }
+
+    /// Line and full key of everything given here.
+    #[must_use]
+    pub fn given(&self) -> Vec<(u64, &str)> {
+        fn place<T>(at: &Option<At<T>>) -> Option<(u64, &str)> {
+            at.as_ref().map(|at| (at.line, at.key.as_str()))
+        }
+        let places = [
+            place(&self.bucket),
+            place(&self.region),
+            place(&self.endpoint),
+            place(&self.access_key_id),
+            place(&self.secret_access_key),
+            place(&self.session_token),
+            place(&self.force_path_style),
+            place(&self.skip_verify),
+            place(&self.sign_payload),
+            place(&self.require_content_md5),
+            place(&self.sign_accept_encoding),
+            place(&self.storage_class),
+            place(&self.part_size),
+            place(&self.concurrency),
+            place(&self.sse_customer_algorithm),
+            place(&self.sse_customer_key),
+            place(&self.sse_customer_key_path),
+            place(&self.sse_kms_key_id),
+        ];
+        places.into_iter().flatten().collect()
     }
 }

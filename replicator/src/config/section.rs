@@ -66,11 +66,12 @@ impl Report {
         self.add(Severity::Warning, line, key, message);
     }
 
-    /// All problems, by line.
+    /// All problems, by line, each once.
     #[must_use]
     pub fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.0.into_inner();
         problems.sort_by_key(|problem| problem.line);
+        problems.dedup();
         problems
     }
 }
@@ -203,9 +204,10 @@ impl<'a> Section<'a> {
     pub fn number(&mut self, name: &'static str, min: u32) -> Option<At<u32>> {
         self.parsed(name, |text| {
             let number = values::integer(text)?;
-            u32::try_from(number).ok().filter(|number| *number >= min).ok_or_else(|| {
-                format!("{text} is out of range, it must be from {min} to {}", u32::MAX)
-            })
+            u32::try_from(number)
+                .ok()
+                .filter(|number| *number >= min)
+                .ok_or_else(|| format!("{text} is out of range, it must be from {min} to {}", u32::MAX))
         })
     }
 
@@ -257,6 +259,12 @@ impl<'a> Section<'a> {
                 Vec::new()
             }
         }
+    }
+
+    /// Line of a key, whether or not it has a value.
+    #[must_use]
+    pub fn line_of(&self, name: &str) -> Option<u64> {
+        self.entries.iter().find(|entry| entry.key == name).map(|entry| entry.line)
     }
 
     /// Whether a key is there with a value. It still has to be read.
@@ -329,7 +337,8 @@ mod tests {
 
     #[test]
     fn values_of_the_right_type_are_taken_without_a_word() {
-        let text = "name: x\nwait: 1m\non: yes\ncount: 5\nsize: 1MiB\nitems: [a, b]\ninner:\n  a: 1\nempty:\n";
+        let text =
+            "name: x\nwait: 1m\non: yes\ncount: 5\nsize: 1MiB\nitems: [a, b]\ninner:\n  a: 1\nempty:\n";
         let found = problems(text, |section| {
             assert_eq!(section.text("name").unwrap().value, "x");
             assert_eq!(section.duration("wait").unwrap().value, Duration::from_secs(60));

@@ -28,7 +28,9 @@ pub fn duration(text: &str) -> Result<GoDuration, String> {
         return Ok(GoDuration { nanos, bare_integer: nanos != 0 });
     }
     let complaint = |why: &str| {
-        format!("{text:?} is not a duration: {why}; write numbers with units, such as 10s, 1m30s, 500ms or 24h")
+        format!(
+            "{text:?} is not a duration: {why}; write numbers with units, such as 10s, 1m30s, 500ms or 24h"
+        )
     };
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
@@ -85,10 +87,10 @@ fn scaled(number: &str, scale: i128) -> Option<i128> {
 /// # Errors
 /// A sentence that says what is wrong.
 pub fn size(text: &str) -> Result<u64, String> {
-    let complaint = || format!("{text:?} is not a size; write bytes, or a number with a unit such as 10MB or 10MiB");
+    let complaint =
+        || format!("{text:?} is not a size; write bytes, or a number with a unit such as 10MB or 10MiB");
     let trimmed = text.trim();
-    let digits =
-        trimmed.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ',').unwrap_or(trimmed.len());
+    let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ',').unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(digits);
     let power = |base: i128, exponent| base.pow(exponent);
     let scale = match unit.trim().to_ascii_lowercase().as_str() {
@@ -167,8 +169,7 @@ pub fn format_duration(duration: Duration) -> String {
         1_000_000..1_000_000_000 => fraction(1_000_000, "ms"),
         _ => {
             let (hours, minutes) = (duration.as_secs() / 3600, duration.as_secs() / 60 % 60);
-            let below_minute =
-                Duration::new(duration.as_secs() % 60, duration.subsec_nanos()).as_nanos();
+            let below_minute = Duration::new(duration.as_secs() % 60, duration.subsec_nanos()).as_nanos();
             let seconds = {
                 let digits = format!("{:09}", below_minute % 1_000_000_000);
                 let digits = digits.trim_end_matches('0');

@@ -1,1 +1,7 @@
-//! To be filled: see the crate documentation for what `observe` owns.
+//! What the operator sees: log lines, metrics, heartbeats.
+//!
+//! Reads the state that others publish; decides nothing. Must not open databases or buckets.
+
+mod level;
+
+pub use level::{LogFormat, LogLevel};

@@ -7,5 +7,5 @@
 mod options;
 mod status;
 
-pub use options::Options;
+pub use options::{Options, default_meta_dir};
 pub use status::{State, Status};

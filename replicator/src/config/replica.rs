@@ -1,0 +1,235 @@
+//! Replica settings: what was typed → [`bucket::Settings`](crate::bucket::settings::Settings).
+
+use super::environment::Environment;
+use super::raw_replica::{RawReplica, RawS3};
+use super::resolved::Replica;
+use super::section::{At, Report};
+use crate::bucket::settings::{DirectorySettings, S3Settings, Secret, Settings};
+use crate::bucket::url;
+use crate::error::Result;
+
+/// A replica named only by a URL and the environment.
+///
+/// # Errors
+/// As [`url::parse`].
+pub fn from_url(text: &str, environment: &Environment, report: &Report) -> Result<Replica> {
+    let parsed = url::parse(text)?;
+    for part in &parsed.ignored {
+        report.warn(None, "", format!("the replica URL contains a {part}, which has no effect"));
+    }
+    let mut settings = parsed.settings;
+    if let Settings::S3(s3) = &mut settings {
+        if s3.endpoint.is_none() {
+            s3.endpoint = environment.get("LITESTREAM_S3_ENDPOINT").map(str::to_owned);
+        }
+        keys_from_environment(s3, environment);
+    }
+    let mut replica =
+        Replica { settings, name: String::new(), age_identities: Vec::new(), encryption_line: None };
+    replica.name = replica.kind().to_owned();
+    Ok(replica)
+}
+
+/// Resolves one replica of the file; `None` if it cannot be used, which is in the report then.
+pub fn resolve(raw: &RawReplica, environment: &Environment, report: &Report) -> Option<Replica> {
+    let settings = match &raw.url {
+        Some(at) => from_url_key(raw, at, report)?,
+        None => from_parts(raw, environment, report)?,
+    };
+    let settings = match settings {
+        Settings::S3(mut s3) => {
+            apply(&raw.s3, &mut s3, environment, report);
+            keys_from_environment(&mut s3, environment);
+            Settings::S3(s3)
+        }
+        Settings::Directory(directory) => {
+            let prefix = format!("{}.", raw.key);
+            for (line, key) in raw.s3.given().into_iter().filter(|(_, key)| key.starts_with(&prefix)) {
+                report.warn(Some(line), key, "has no effect on a replica of type file");
+            }
+            Settings::Directory(directory)
+        }
+    };
+    let mut replica = Replica {
+        settings,
+        name: String::new(),
+        age_identities: raw.age_identities.clone(),
+        encryption_line: raw.age,
+    };
+    replica.name = raw.name.as_ref().map_or(replica.kind(), |at| at.value.as_str()).to_owned();
+    Some(replica)
+}
+
+/// From `url:`; `type`, `bucket` and `path` beside it must not contradict it.
+fn from_url_key(raw: &RawReplica, at: &At<String>, report: &Report) -> Option<Settings> {
+    let parsed = match url::parse(&at.value) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            report.error(Some(at.line), &at.key, error.to_string());
+            return None;
+        }
+    };
+    for part in &parsed.ignored {
+        report.warn(Some(at.line), &at.key, format!("contains a {part}, which has no effect"));
+    }
+    let kind = match parsed.settings {
+        Settings::S3(_) => "s3",
+        Settings::Directory(_) => "file",
+    };
+    if let Some(typed) = raw.kind.as_ref().filter(|typed| typed.value != kind) {
+        let message = format!(
+            "type {:?} contradicts the url on line {}, which is of type {kind:?}: remove one of them",
+            typed.value, at.line
+        );
+        report.error(Some(typed.line), &typed.key, message);
+        return None;
+    }
+    for other in [&raw.path, &raw.s3.bucket].into_iter().flatten() {
+        let message = format!("cannot stand beside url (line {}): remove one of them", at.line);
+        report.error(Some(other.line), &other.key, message);
+        return None;
+    }
+    Some(parsed.settings)
+}
+
+/// From `type:`, `bucket:` and `path:`.
+fn from_parts(raw: &RawReplica, environment: &Environment, report: &Report) -> Option<Settings> {
+    if let Some(at) = raw.path.as_ref().filter(|at| url::is_url(&at.value)) {
+        report.error(Some(at.line), &at.key, "is a URL: write it as url instead of path");
+        return None;
+    }
+    let kind = raw.kind.as_ref().map_or("file", |at| at.value.as_str());
+    match kind {
+        "s3" => {
+            let Some(bucket) = &raw.s3.bucket else {
+                report.error(Some(raw.line), &raw.key, "a replica of type s3 needs a bucket, or a url");
+                return None;
+            };
+            let path = raw.path.as_ref().map(|at| at.value.clone()).unwrap_or_default();
+            let settings = S3Settings { bucket: bucket.value.clone(), path, ..S3Settings::default() };
+            Some(Settings::S3(Box::new(settings)))
+        }
+        "file" => {
+            let Some(path) = &raw.path else {
+                let message = if raw.s3.bucket.is_some() {
+                    "has a bucket, but no type: write type: s3"
+                } else {
+                    "needs a url (s3://BUCKET/PATH or file:///PATH), or a type and a path; \
+                     if it comes from an environment variable, is that set?"
+                };
+                report.error(Some(raw.line), &raw.key, message);
+                return None;
+            };
+            match environment.absolute(&path.value) {
+                Ok(path) => Some(Settings::Directory(DirectorySettings { path })),
+                Err(error) => {
+                    report.error(Some(path.line), &path.key, error.to_string());
+                    None
+                }
+            }
+        }
+        other => {
+            let line = raw.kind.as_ref().map(|at| at.line);
+            report.error(line, &format!("{}.type", raw.key), url::unsupported_type(other).to_string());
+            None
+        }
+    }
+}
+
+/// Keys of the file win over parameters of the URL.
+fn apply(raw: &RawS3, s3: &mut S3Settings, environment: &Environment, report: &Report) {
+    fn set<T: Clone>(target: &mut Option<T>, at: Option<&At<T>>) {
+        if let Some(at) = at {
+            *target = Some(at.value.clone());
+        }
+    }
+    if raw.endpoint.is_some() && raw.force_path_style.is_none() {
+        // Addressing that the URL's host implied belongs to that host.
+        s3.force_path_style = None;
+    }
+    set(&mut s3.region, raw.region.as_ref());
+    set(&mut s3.endpoint, raw.endpoint.as_ref());
+    set(&mut s3.access_key_id, raw.access_key_id.as_ref());
+    set(&mut s3.secret_access_key, raw.secret_access_key.as_ref());
+    set(&mut s3.session_token, raw.session_token.as_ref());
+    set(&mut s3.force_path_style, raw.force_path_style.as_ref());
+    set(&mut s3.skip_verify, raw.skip_verify.as_ref());
+    set(&mut s3.sign_payload, raw.sign_payload.as_ref());
+    set(&mut s3.require_content_md5, raw.require_content_md5.as_ref());
+    set(&mut s3.sign_accept_encoding, raw.sign_accept_encoding.as_ref());
+    set(&mut s3.storage_class, raw.storage_class.as_ref());
+    set(&mut s3.part_size, raw.part_size.as_ref());
+    set(&mut s3.sse_customer_algorithm, raw.sse_customer_algorithm.as_ref());
+    set(&mut s3.sse_customer_key, raw.sse_customer_key.as_ref());
+    set(&mut s3.sse_kms_key_id, raw.sse_kms_key_id.as_ref());
+    if let Some(at) = &raw.concurrency {
+        s3.concurrency = Some(at.value as usize);
+    }
+    if let Some(at) = &raw.sse_customer_key_path {
+        match environment.absolute(&at.value) {
+            Ok(path) => s3.sse_customer_key_path = Some(path),
+            Err(error) => report.error(Some(at.line), &at.key, error.to_string()),
+        }
+    }
+    check_pairs(raw, s3, report);
+}
+
+/// Settings that need, or exclude, one another.
+fn check_pairs(raw: &RawS3, s3: &S3Settings, report: &Report) {
+    const SMALLEST_PART: u64 = 5 << 20;
+    if let Some(at) = raw.part_size.as_ref().filter(|at| at.value < SMALLEST_PART) {
+        report.error(Some(at.line), &at.key, "is below 5MiB, the smallest part that S3 accepts");
+    }
+    match (&raw.access_key_id, &raw.secret_access_key) {
+        (Some(at), None) => report.error(
+            Some(at.line),
+            &at.key,
+            "has no secret-access-key beside it; if that comes from an environment variable, is it set?",
+        ),
+        (None, Some(at)) => report.error(
+            Some(at.line),
+            &at.key,
+            "has no access-key-id beside it; if that comes from an environment variable, is it set?",
+        ),
+        _ => {}
+    }
+    let customer_key = s3.sse_customer_key.is_some() || s3.sse_customer_key_path.is_some();
+    if let Some(at) = raw.sse_kms_key_id.as_ref().filter(|_| customer_key) {
+        report.error(
+            Some(at.line),
+            &at.key,
+            "cannot stand beside a customer key: choose one kind of encryption",
+        );
+    }
+    if let Some(at) = raw.sse_customer_key_path.as_ref().filter(|_| raw.sse_customer_key.is_some()) {
+        report.error(Some(at.line), &at.key, "cannot stand beside sse-customer-key: remove one of them");
+    }
+    if let Some(at) = raw.sse_customer_algorithm.as_ref().filter(|_| !customer_key) {
+        report.error(
+            Some(at.line),
+            &at.key,
+            "asks for encryption without a key (sse-customer-key or sse-customer-key-path)",
+        );
+    }
+}
+
+/// `LITESTREAM_ACCESS_KEY_ID` and `LITESTREAM_SECRET_ACCESS_KEY` stand in for `AWS_*` where those are not set, and
+/// count less than keys given explicitly.
+fn keys_from_environment(s3: &mut S3Settings, environment: &Environment) {
+    if s3.access_key_id.is_some() || s3.secret_access_key.is_some() {
+        return;
+    }
+    let pick = |aws: &str, litestream: &str| environment.get(aws).or_else(|| environment.get(litestream));
+    let from_aws =
+        environment.get("AWS_ACCESS_KEY_ID").is_some() && environment.get("AWS_SECRET_ACCESS_KEY").is_some();
+    if from_aws {
+        // The usual chain finds them, with their session token.
+        return;
+    }
+    let id = pick("AWS_ACCESS_KEY_ID", "LITESTREAM_ACCESS_KEY_ID");
+    let secret = pick("AWS_SECRET_ACCESS_KEY", "LITESTREAM_SECRET_ACCESS_KEY");
+    if let (Some(id), Some(secret)) = (id, secret) {
+        s3.access_key_id = Some(id.to_owned());
+        s3.secret_access_key = Some(Secret::new(secret));
+    }
+}

@@ -1,0 +1,280 @@
+//! Whole files, of both generations of Litestream, and files with everything wrong.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::bucket::settings::Settings;
+use crate::observe::{LogFormat, LogLevel};
+
+fn environment() -> Environment {
+    Environment {
+        variables: [("BUCKET", "from-env"), ("DATA", "/data")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        working_dir: "/work".into(),
+        home_dir: Some("/home/me".into()),
+        pid: 7,
+    }
+}
+
+fn read(text: &str) -> Result<Config> {
+    parse(text, true, &environment())
+}
+
+fn accept(text: &str) -> Config {
+    let config = read(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+    assert_eq!(config.warnings, [], "{text}");
+    config
+}
+
+fn refuse(text: &str) -> String {
+    let error = read(text).expect_err(text);
+    error.to_string()
+}
+
+fn warnings(text: &str) -> String {
+    let config = read(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+    config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn only_database(config: &Config) -> &Database {
+    match &config.databases[..] {
+        [Entry::Database(database)] => database,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn only_directory(config: &Config) -> &Directory {
+    match &config.databases[..] {
+        [Entry::Directory(directory)] => directory,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_empty_file_has_litestreams_defaults() {
+    for text in ["", "# nothing\n", "dbs:\n", "dbs: []\n"] {
+        let config = accept(text);
+        assert!(config.databases.is_empty());
+        assert_eq!(config.logging, Logging::default());
+    }
+    let config = accept("dbs:\n- path: a.db\n  replica: { url: 's3://b/p' }\n");
+    assert_eq!(only_database(&config).options, crate::sync::Options::new("/work/a.db".into()));
+}
+
+#[test]
+fn a_file_of_0_5_with_every_key_that_works() {
+    let config = accept(include_str!("testdata/full.yml"));
+    insta::assert_debug_snapshot!(config);
+}
+
+#[test]
+fn a_file_of_0_3_works_unchanged() {
+    let config = accept(
+        "access-key-id: AKIA\nsecret-access-key: hush\ndbs:\n  - path: ${DATA}/app.db\n    replicas:\n      - type: s3\n        \
+         bucket: $BUCKET\n        path: app\n        region: eu-west-1\n        retention: 72h\n        snapshot-interval: 12h\n        \
+         sync-interval: 10s\n",
+    );
+    let database = only_database(&config);
+    assert_eq!(database.options.db, Path::new("/data/app.db"));
+    assert_eq!(database.options.meta_dir, Path::new("/data/.app.db-litestream"));
+    assert_eq!(database.options.sync_interval, Duration::from_secs(10));
+    assert_eq!(database.options.snapshot_interval, Duration::from_secs(12 * 3600));
+    assert_eq!(database.options.snapshot_retention, Duration::from_secs(72 * 3600));
+    let Settings::S3(s3) = &database.replica.settings else { panic!("{database:?}") };
+    assert_eq!((s3.bucket.as_str(), s3.path.as_str()), ("from-env", "app"));
+    assert_eq!(s3.access_key_id.as_deref(), Some("AKIA"));
+    assert_eq!(s3.secret_access_key.as_ref().map(|secret| secret.expose()), Some("hush"));
+    assert!(!format!("{config:?}").contains("hush"));
+}
+
+#[test]
+fn retention_alone_in_0_3_was_also_the_snapshot_interval() {
+    let config = accept("dbs:\n- path: a\n  replicas: [{url: 's3://b/p', retention: 1h}]\n");
+    assert_eq!(only_database(&config).options.snapshot_interval, Duration::from_secs(3600));
+}
+
+#[test]
+fn snapshot_settings_of_a_database_win_over_the_files() {
+    let text = "snapshot: {interval: 6h, retention: 48h}\ndbs:\n- path: a\n  snapshot: {interval: 1h}\n  replica: {url: 's3://b/a'}\n\
+                - path: b\n  replica: {url: 's3://b/b'}\n";
+    let config = accept(text);
+    let [Entry::Database(a), Entry::Database(b)] = &config.databases[..] else { panic!("{config:?}") };
+    assert_eq!(a.options.snapshot_interval, Duration::from_secs(3600));
+    assert_eq!(b.options.snapshot_interval, Duration::from_secs(6 * 3600));
+    assert_eq!(a.options.snapshot_retention, b.options.snapshot_retention);
+}
+
+#[test]
+fn zero_means_zero_or_is_refused_never_the_default() {
+    let config = accept(
+        "l0-retention: 0\nshutdown-sync-timeout: 0s\ndbs:\n- path: a\n  checkpoint-interval: 0\n  busy-timeout: 0s\n  \
+         truncate-page-n: 0\n  replica: {path: /r}\n",
+    );
+    let options = &only_database(&config).options;
+    assert_eq!(options.l0_retention, Duration::ZERO);
+    assert_eq!(options.shutdown_timeout, Duration::ZERO);
+    assert_eq!(options.checkpoint_interval, Duration::ZERO);
+    assert_eq!(options.truncate_pages, None);
+    for key in ["snapshot: {interval: 0}", "snapshot: {retention: 0s}", "l0-retention-check-interval: 0"] {
+        assert!(refuse(key).contains("must be greater than 0"), "{key}");
+    }
+    for key in
+        ["sync-interval: 0", "l0-retention: -5m", "shutdown-sync-timeout: -1s", "heartbeat-interval: 30s"]
+    {
+        refuse(key);
+    }
+    for key in
+        ["monitor-interval: 0", "min-checkpoint-page-count: 0", "max-sync-wal-bytes: 0", "busy-timeout: -1s"]
+    {
+        refuse(&format!("dbs:\n- path: a\n  replica: {{path: /r}}\n  {key}\n"));
+    }
+}
+
+#[test]
+fn every_error_names_its_line_and_says_what_to_do() {
+    insta::assert_snapshot!(refuse(include_str!("testdata/refused.yml")));
+}
+
+#[test]
+fn every_oddity_is_warned_about() {
+    insta::assert_snapshot!(warnings(include_str!("testdata/odd.yml")));
+}
+
+#[test]
+fn encryption_is_never_silently_dropped() {
+    for age in [
+        "age: {recipients: [age1x]}",
+        "age: {identities: [AGE-SECRET-KEY-1X]}",
+        "age:",
+        "age: {recipients: [$UNSET]}",
+    ] {
+        for text in [
+            format!("dbs:\n- path: a\n  replicas:\n  - url: s3://b/p\n    {age}\n"),
+            format!("{age}\ndbs:\n- path: a\n  replica:\n    url: s3://b/p\n"),
+        ] {
+            let error = read(&text).unwrap().check_writable().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{text}");
+            assert!(error.to_string().starts_with("line "), "{error}");
+            assert!(!format!("{:?}", read(&text).unwrap()).contains("SECRET"), "{text}");
+        }
+    }
+    for key in ["age: {recipient: [age1x]}", "recipients: [age1x]", "encryption: on", "sse-customer-kye: x"] {
+        let text = format!("dbs:\n- path: a\n  replica:\n    url: s3://b/p\n    {key}\n");
+        assert!(refuse(&text).contains("line 5"), "{text}");
+    }
+    accept("dbs:\n- path: a\n  replica: {url: 's3://b/p'}\n").check_writable().unwrap();
+}
+
+#[test]
+fn databases_of_a_directory_have_their_own_places() {
+    let config = accept(
+        "dbs:\n- dir: ~/dbs\n  pattern: '*.{db}'\n  recursive: yes\n  watch: on\n  replica: {url: 's3://b/base'}\n",
+    );
+    let directory = only_directory(&config);
+    assert!(directory.recursive && directory.watch);
+    assert!(directory.pattern.is_match("x.{db}") && !directory.pattern.is_match("x.db"));
+    let database = directory.database(Path::new("sub/x.db"));
+    assert_eq!(database.options.db, Path::new("/home/me/dbs/sub/x.db"));
+    assert_eq!(database.options.meta_dir, Path::new("/home/me/dbs/sub/.x.db-litestream"));
+    let Settings::S3(s3) = &database.replica.settings else { panic!("{database:?}") };
+    assert_eq!(s3.path, "base/sub/x.db");
+
+    for (key, expected) in
+        [("meta-path", "/meta/sub/.x.db-litestream"), ("meta-dir", "/meta/sub/x.db-litestream")]
+    {
+        let config =
+            accept(&format!("dbs:\n- dir: d\n  pattern: '*'\n  {key}: /meta\n  replica: {{path: /r}}\n"));
+        let database = only_directory(&config).database(Path::new("sub/x.db"));
+        assert_eq!(database.options.meta_dir, Path::new(expected));
+        let Settings::Directory(place) = &database.replica.settings else { panic!("{database:?}") };
+        assert_eq!(place.path, Path::new("/r/sub/x.db"));
+    }
+    let bare = accept("dbs:\n- dir: d\n  pattern: '*'\n  replica: {url: 's3://bucket'}\n");
+    let Settings::S3(s3) = only_directory(&bare).database(Path::new("x.db")).replica.settings else {
+        panic!()
+    };
+    assert_eq!(s3.path, "x.db");
+}
+
+#[test]
+fn keys_of_the_environment_count_least() {
+    let mut environment = environment();
+    let keys = |environment: &Environment, text: &str| {
+        let config = parse(text, true, environment).unwrap();
+        match &only_database(&config).replica.settings {
+            Settings::S3(s3) => s3.access_key_id.clone(),
+            Settings::Directory(_) => None,
+        }
+    };
+    let text = "dbs:\n- path: a\n  replica: {url: 's3://b/p'}\n";
+    let explicit =
+        "dbs:\n- path: a\n  replica: {url: 's3://b/p', access-key-id: file, secret-access-key: s}\n";
+    assert_eq!(keys(&environment, text), None);
+    for (name, value) in [("LITESTREAM_ACCESS_KEY_ID", "litestream"), ("LITESTREAM_SECRET_ACCESS_KEY", "s")] {
+        environment.variables.insert(name.to_owned(), value.to_owned());
+    }
+    assert_eq!(keys(&environment, text).as_deref(), Some("litestream"));
+    assert_eq!(keys(&environment, explicit).as_deref(), Some("file"));
+    for (name, value) in [("AWS_ACCESS_KEY_ID", "aws"), ("AWS_SECRET_ACCESS_KEY", "s")] {
+        environment.variables.insert(name.to_owned(), value.to_owned());
+    }
+    assert_eq!(keys(&environment, text), None, "the AWS chain takes them");
+    // Disaster: the file is lost, only a URL and the environment are left.
+    environment.variables.insert("LITESTREAM_S3_ENDPOINT".to_owned(), "https://s3.example".to_owned());
+    let (replica, _) = replica_from_url("s3://b/p", &environment).unwrap();
+    let Settings::S3(s3) = replica.settings else { panic!() };
+    assert_eq!(s3.endpoint.as_deref(), Some("https://s3.example"));
+}
+
+#[test]
+fn logging_level_comes_from_the_environment_first() {
+    let mut environment = environment();
+    let text = "logging: {level: warn, type: json, stderr: true}\n";
+    let logging = |environment: &Environment| parse(text, true, environment).unwrap().logging;
+    let expected = Logging { level: LogLevel::Warn, format: LogFormat::Json, stderr: true };
+    assert_eq!(logging(&environment), expected);
+    environment.variables.insert("LOG_LEVEL".to_owned(), "DEBUG".to_owned());
+    assert_eq!(logging(&environment).level, LogLevel::Debug);
+    environment.variables.insert("LOG_LEVEL".to_owned(), "loud".to_owned());
+    assert!(parse(text, true, &environment).is_err());
+}
+
+#[test]
+fn environment_expansion_can_be_turned_off() {
+    let text = "dbs:\n- path: /a/$BUCKET.db\n  replica: {path: /r}\n";
+    let plain = parse(text, false, &environment()).unwrap();
+    assert_eq!(only_database(&plain).options.db, Path::new("/a/$BUCKET.db"));
+}
+
+#[test]
+fn the_file_is_found_by_flag_then_environment_then_default() {
+    let mut environment = environment();
+    let found = |flag, environment: &Environment| path(flag, environment).unwrap();
+    assert_eq!(found(None, &environment), Path::new(DEFAULT_PATH));
+    environment.variables.insert("LITESTREAM_CONFIG".to_owned(), "~/ls.yml".to_owned());
+    assert_eq!(found(None, &environment), Path::new("/home/me/ls.yml"));
+    assert_eq!(found(Some("x.yml"), &environment), Path::new("/work/x.yml"));
+}
+
+#[test]
+fn loading_names_the_file() {
+    let host = crate::host::os::host();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("litestream.yml");
+    let missing = load(&*host.disk, &file, true, &environment()).unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    assert!(missing.to_string().contains("litestream.yml"));
+    let write = |text: &[u8]| {
+        let open = host.disk.open(&file, OpenMode::Truncate).unwrap();
+        open.write_all_at(text, 0).unwrap();
+    };
+    write(b"dbs: 5\n");
+    let wrong = load(&*host.disk, &file, true, &environment()).unwrap_err().to_string();
+    assert!(wrong.contains("litestream.yml: line 1: dbs: expected a list"), "{wrong}");
+    write(b"\xff\xfe");
+    assert!(load(&*host.disk, &file, true, &environment()).is_err());
+    write(b"addr: ':9090'\n");
+    assert_eq!(load(&*host.disk, &file, true, &environment()).unwrap().source.as_deref(), Some(&*file));
+}
