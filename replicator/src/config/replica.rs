@@ -84,7 +84,7 @@ fn from_url_key(raw: &RawReplica, at: &At<String>, report: &Report) -> Option<Se
         report.error(Some(typed.line), &typed.key, message);
         return None;
     }
-    for other in [&raw.path, &raw.s3.bucket].into_iter().flatten() {
+    if let Some(other) = raw.path.as_ref().or(raw.s3.bucket.as_ref()) {
         let message = format!("cannot stand beside url (line {}): remove one of them", at.line);
         report.error(Some(other.line), &other.key, message);
         return None;
@@ -121,7 +121,7 @@ fn from_parts(raw: &RawReplica, environment: &Environment, report: &Report) -> O
                 return None;
             };
             match environment.absolute(&path.value) {
-                Ok(path) => Some(Settings::Directory(DirectorySettings { path })),
+                Ok(path) => Some(Settings::Directory(DirectorySettings { path, ownership: None })),
                 Err(error) => {
                     report.error(Some(path.line), &path.key, error.to_string());
                     None

@@ -15,7 +15,7 @@ use super::resolved::{
 };
 use super::section::{At, Report};
 use super::values::format_duration;
-use crate::bucket::settings::{DirectorySettings, Settings};
+use crate::bucket::settings::Settings;
 use crate::error::Result;
 use crate::sync;
 
@@ -354,7 +354,7 @@ fn check_distinct(entries: &[(u64, Entry)], report: &Report) {
 /// Where a replica is, so that two equal texts mean the same place.
 fn location(settings: &Settings) -> String {
     match settings {
-        Settings::Directory(DirectorySettings { path }) => format!("file://{}", path.display()),
+        Settings::Directory(directory) => format!("file://{}", directory.path.display()),
         Settings::S3(s3) => {
             let endpoint = s3.endpoint.as_deref().unwrap_or("aws");
             format!("s3://{}/{} at {endpoint}", s3.bucket, s3.path.trim_matches('/'))
