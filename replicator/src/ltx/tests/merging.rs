@@ -4,7 +4,7 @@ use super::*;
 use crate::error::ErrorKind;
 
 /// Merges whole files through [`Merge`], handing over pieces of `piece` bytes when asked.
-fn merge(files: &[Vec<u8>], piece: usize) -> Result<(Header, Pages)> {
+pub(super) fn merge(files: &[Vec<u8>], piece: usize) -> Result<(Header, Pages)> {
     let mut merge = Merge::new(files.len());
     let mut given = vec![0; files.len()];
     let mut header = None;

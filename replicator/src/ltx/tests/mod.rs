@@ -2,6 +2,7 @@
 
 mod decoding;
 mod encoding;
+mod golden;
 mod hostile;
 mod merging;
 
