@@ -10,8 +10,10 @@ proptest! {
         let file = encode(header, &pages);
         let (read, found, _) = decode(&file, piece).unwrap();
         prop_assert_eq!(read, header);
-        prop_assert_eq!(found, pages);
+        prop_assert_eq!(&found, &pages);
         prop_assert!(file.len() as u64 >= MIN_FILE_LEN);
+        // The same by a decoder that shares nothing with ours.
+        prop_assert_eq!(conformance::ltx::parse(&file).unwrap().pages, pages);
     }
 
     #[test]
