@@ -1,1 +1,12 @@
-//! To be filled: see the crate documentation for what `replica` owns.
+//! Names: transaction range and level ↔ keys, listing → inventory, and what retention may delete.
+//!
+//! The only module that builds or parses keys of LTX files. Everything but [`Inventory::load`] is pure. Must not know
+//! what is inside a file.
+
+mod inventory;
+mod name;
+mod retention;
+
+pub use inventory::{Entry, Gap, Inventory};
+pub use name::{Level, LtxName};
+pub use retention::Retention;
