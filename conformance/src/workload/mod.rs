@@ -8,6 +8,8 @@ mod digest;
 mod history;
 mod random;
 
+use std::ops::RangeInclusive;
+
 use rusqlite::Connection;
 
 pub use action::Action;
@@ -145,6 +147,23 @@ impl Workload {
     /// As [`Workload::step`], a busy database included.
     pub fn perform(&mut self, action: Action, history: &mut History) -> Result<(), Failure> {
         action::perform(self, action, history)
+    }
+
+    /// Commits one statement of the caller's, which may change only these rows of this table.
+    ///
+    /// # Errors
+    /// As [`Workload::step`], a busy database included.
+    pub fn execute(
+        &mut self,
+        history: &mut History,
+        sql: &str,
+        table: &str,
+        ids: RangeInclusive<i64>,
+    ) -> Result<(), Failure> {
+        self.transaction(history, |app| {
+            app.db.execute_batch(sql)?;
+            Ok(app.tracker.look_again(&app.db, table, ids)?)
+        })
     }
 
     /// Commits what `body` does, with the next sequence number.

@@ -1,0 +1,10 @@
+//! One binary for all integration tests: the formats against real files, and real processes against each other.
+//!
+//! The test process is the application: it writes the database through its own SQLite. Replicators, the product's and
+//! Litestream's, run as child processes that end with their test.
+#![expect(clippy::disallowed_methods, reason = "these tests live in the real world: files, processes, time")]
+#![expect(clippy::unwrap_used, reason = "a helper of a test may panic")]
+
+mod formats;
+mod scene;
+mod witness_alone;
