@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::hash::Hasher;
 
 pub use report::{LegacyReport, LevelReport, Problem, Report, RestorePoint, Severity};
-pub use store::{Directory, Object, Store};
+pub use store::{Directory, Embedded, Object, Store};
 
 use crate::{Defect, legacy, ltx};
 use states::States;

@@ -6,7 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use jiff::Timestamp;
+
 use crate::Defect;
+use crate::server::{Moment, Server};
 
 /// A key and what the store says about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,4 +92,60 @@ fn walk(folder: &Path, prefix: &str, objects: &mut Vec<Object>) -> io::Result<()
         }
     }
     Ok(())
+}
+
+/// A replica in a bucket of the embedded server, read without any request, now or at a moment of the past.
+#[derive(Clone)]
+pub struct Embedded {
+    server: Server,
+    bucket: String,
+    /// Ends with `/`, or is empty.
+    prefix: String,
+    moment: Moment,
+}
+
+impl Embedded {
+    /// The bucket and the path inside it given to the replicator.
+    #[must_use]
+    pub fn new(server: &Server, bucket: &str, path: &str) -> Self {
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        Self { server: server.clone(), bucket: bucket.to_owned(), prefix, moment: Moment::Latest }
+    }
+
+    /// The same replica as it was at a moment.
+    #[must_use]
+    pub fn at(&self, moment: Moment) -> Self {
+        Self { moment, ..self.clone() }
+    }
+}
+
+impl Store for Embedded {
+    fn location(&self) -> String {
+        format!("s3://{}/{} in this process", self.bucket, self.prefix)
+    }
+
+    fn list(&self) -> Result<Vec<Object>, Defect> {
+        let store = self.server.store();
+        let listed = store
+            .list(&self.bucket, &self.prefix, self.moment)
+            .map_err(|refusal| Defect::new(format!("cannot list {}: {refusal:?}", self.location())))?;
+        let objects = listed.map(|(key, version, object)| {
+            let attached =
+                object.metadata.get("litestream-timestamp").and_then(|text| text.parse::<Timestamp>().ok());
+            Object {
+                key: key[self.prefix.len()..].to_owned(),
+                size: object.body.len() as u64,
+                time: Some(attached.map_or(version.at, Timestamp::as_millisecond)),
+                time_is_attached: attached.is_some(),
+            }
+        });
+        Ok(objects.collect())
+    }
+
+    fn get(&self, key: &str) -> Result<Vec<u8>, Defect> {
+        let store = self.server.store();
+        let found = store.version(&self.bucket, &format!("{}{key}", self.prefix), self.moment);
+        let object = found.ok().flatten().and_then(|version| version.object.as_ref());
+        object.map(|object| object.body.to_vec()).ok_or_else(|| Defect::new(format!("{key} is absent")))
+    }
 }

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use conformance::compare::{self, State, Wrong};
 use conformance::process::wait_for;
-use conformance::replica::{Directory, Replica, Store};
+use conformance::replica::{Directory, Embedded, Replica, Store};
+use conformance::server::{Loopback, Server, Settings as ServerSettings, system_clock};
 use conformance::witness::{Replicator, Settings as Replication};
 use conformance::workload::{self, History, Workload};
 use rusqlite::Connection;
+use tokio::runtime::Runtime;
 
 /// How long anything that should happen at once may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -81,21 +83,12 @@ impl Scene {
         self.path("app.db")
     }
 
-    /// The directory a file replica goes to.
-    pub fn replica_path(&self) -> PathBuf {
-        self.path("replica")
-    }
-
-    pub fn replica_url(&self) -> String {
-        format!("file://{}", self.replica_path().display())
-    }
-
-    pub fn store(&self) -> Directory {
-        Directory::new(&self.replica_path())
-    }
-
-    pub fn replication(&self) -> Replication {
-        Replication::to_directory(&self.database(), &self.replica_path())
+    /// Replication of this database to a site.
+    pub fn replication(&self, site: &Site) -> Replication {
+        Replication {
+            replica: site.lines.clone(),
+            ..Replication::to_directory(&self.database(), Path::new(""))
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -106,7 +99,9 @@ impl Scene {
     pub fn litestream(&self, version: &str) -> Replicator {
         let folder = self.path(&format!("litestream-{version}"));
         std::fs::create_dir_all(&folder).unwrap();
-        Replicator::litestream(version, &folder).unwrap()
+        let mut litestream = Replicator::litestream(version, &folder).unwrap();
+        litestream.environment = credentials();
+        litestream
     }
 
     /// Stops the application and puts another database in the place of its file. The other one is made by `fill`, is
@@ -128,7 +123,8 @@ impl Scene {
 
     /// Waits until the newest state in the replica is the application's, as the naive decoders see it, and notes that
     /// from now on it must be restorable.
-    pub fn wait_replicated(&mut self, store: &dyn Store) {
+    pub fn wait_replicated(&mut self, site: &Site) {
+        let store = &*site.store;
         let seq = self.history.committed();
         let replicated = wait_for(&format!("state {seq} in {}", store.location()), PATIENCE, || {
             newest_seq(store).filter(|newest| *newest >= seq)
@@ -138,32 +134,39 @@ impl Scene {
     }
 
     /// Restores with a binary and judges the result: a state no older than what was acknowledged.
-    pub fn restore_and_judge(&self, with: &Replicator, url: &str, flags: &[&str]) -> Result<State, Wrong> {
-        let output = self.restore(with, url, flags);
+    pub fn restore_and_judge(&self, with: &Replicator, site: &Site, flags: &[&str]) -> Result<State, Wrong> {
+        let output = self.restore(with, site, flags);
         let judged = compare::judge(&output, &self.history, self.history.acknowledged());
         std::fs::remove_file(output).unwrap();
         judged
     }
 
     /// Restores with a binary; the caller removes the result.
-    pub fn restore(&self, with: &Replicator, url: &str, flags: &[&str]) -> PathBuf {
+    pub fn restore(&self, with: &Replicator, site: &Site, flags: &[&str]) -> PathBuf {
         let output = with.folder.join("restored.db");
-        let said = with.restore(url, &output, flags).unwrap();
-        assert_eq!(said.code, Some(0), "{} restore {flags:?} {url}:\n{}", with.binary.display(), said.output);
+        let said = with.restore(&site.url, &output, flags).unwrap();
+        assert_eq!(
+            said.code,
+            Some(0),
+            "{} restore {flags:?} {}:\n{}",
+            with.binary.display(),
+            site.url,
+            said.output
+        );
         output
     }
 
     /// Restores every state of an LTX replica with a binary, and compares page by page with the naive restore.
     /// Returns how many there were. Each must be a committed state, and they must not go backwards.
-    pub fn compare_every_state(&self, with: &Replicator, store: &dyn Store, url: &str) -> usize {
-        let replica = Replica::read(store).unwrap();
+    pub fn compare_every_state(&self, with: &Replicator, site: &Site) -> usize {
+        let replica = Replica::read(&*site.store).unwrap();
         let report = replica.report();
         assert!(report.whole, "{report}");
         let mut newest = 0;
         let mut count = 0;
         for (txid, _) in replica.restorable() {
             let image = replica.restore(txid).unwrap();
-            let output = self.restore(with, url, &["-txid", &format!("{txid:016x}")]);
+            let output = self.restore(with, site, &["-txid", &format!("{txid:016x}")]);
             let restored = std::fs::read(&output).unwrap();
             std::fs::remove_file(output).unwrap();
             compare::same_pages(image.page_size, &image.bytes, &restored)
@@ -179,6 +182,57 @@ impl Scene {
         assert!(newest >= self.history.acknowledged(), "only state {newest} can be restored");
         count
     }
+}
+
+/// Where a replica lies.
+pub struct Site {
+    /// The judge's way to read it.
+    pub store: Box<dyn Store>,
+    /// The replica entry of a configuration.
+    pub lines: Vec<String>,
+    /// Its URL for `restore`.
+    pub url: String,
+    /// The embedded server, if that is where it lies; it stops with the site.
+    _server: Option<(Runtime, Loopback)>,
+}
+
+impl Site {
+    /// A directory of the scene.
+    pub fn directory(scene: &Scene) -> Self {
+        let path = scene.path("replica");
+        Self {
+            lines: vec!["type: file".to_owned(), format!("path: {}", path.display())],
+            url: format!("file://{}", path.display()),
+            store: Box::new(Directory::new(&path)),
+            _server: None,
+        }
+    }
+
+    /// A path in a bucket of an S3 server in this process.
+    pub fn s3() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let server = Server::new(ServerSettings::new(system_clock()));
+        server.create_bucket("backups");
+        let loopback = runtime.block_on(server.clone().start_loopback()).unwrap();
+        let endpoint = loopback.endpoint();
+        let lines =
+            ["type: s3", "bucket: backups", "path: some/app", "region: us-east-1", "force-path-style: true"];
+        let mut lines: Vec<_> = lines.map(str::to_owned).into();
+        lines.push(format!("endpoint: {endpoint}"));
+        Self {
+            lines,
+            url: format!("s3://backups/some/app?endpoint={endpoint}&region=us-east-1&forcePathStyle=true"),
+            store: Box::new(Embedded::new(&server, "backups", "some/app")),
+            _server: Some((runtime, loopback)),
+        }
+    }
+}
+
+/// What the embedded server accepts.
+fn credentials() -> Vec<(String, String)> {
+    [("AWS_ACCESS_KEY_ID", "access"), ("AWS_SECRET_ACCESS_KEY", "secret")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// The sequence number in the newest state of a replica of any kind.
