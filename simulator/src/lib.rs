@@ -1,1 +1,21 @@
-//! Deterministic world for the replicator: one seed, one thread.
+//! A world made from one seed, in which the real replicator and the real SQLite run on one thread.
+//!
+//! | part | module |
+//! | --- | --- |
+//! | every decision, by name | [`choices`] |
+//! | everything that happened | [`events`] |
+//! | time and wrong clocks | [`clock`] |
+//! | files, page cache, platter, locks, shared memory, power loss | [`disk`] |
+//! | SQLite's door to that disk | [`vfs`] |
+//! | blocking code that can be paused and killed inside its own I/O | [`fiber`] |
+//! | the page image of every commit, derived without the product | [`history`] |
+
+pub mod choices;
+pub mod clock;
+pub mod context;
+pub mod crash_loop;
+pub mod disk;
+pub mod events;
+pub mod fiber;
+pub mod history;
+pub mod vfs;

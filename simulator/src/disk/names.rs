@@ -1,0 +1,146 @@
+//! Names of files and directories: what processes see, what is durable, and the changes between.
+//!
+//! Keyed by absolute path; an inode number says what a name stands for. Renaming a directory is not supported.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A change of names that has not been made durable.
+#[derive(Debug, Clone)]
+pub struct PendingName {
+    /// Position in the machine-wide order of changes.
+    pub sequence: u64,
+    /// What changed.
+    pub change: NameChange,
+}
+
+/// One change of names; each survives a power loss wholly or not at all.
+#[derive(Debug, Clone)]
+pub enum NameChange {
+    /// A name appears (create, mkdir, hard link).
+    Link(PathBuf, u64),
+    /// A name disappears.
+    Unlink(PathBuf),
+    /// A name moves, replacing what was there; the inode is carried along, because the new name can be durable
+    /// although the old one never was.
+    Rename(PathBuf, PathBuf, u64),
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
+        match self {
+            Self::Link(path, inode) => {
+                names.insert(path.clone(), *inode);
+            }
+            Self::Unlink(path) => {
+                names.remove(path);
+            }
+            Self::Rename(from, to, inode) => {
+                names.remove(from);
+                names.insert(to.clone(), *inode);
+            }
+        }
+    }
+
+    fn touches(&self, dir: &Path) -> bool {
+        let inside = |path: &Path| path.parent() == Some(dir);
+        match self {
+            Self::Link(path, _) | Self::Unlink(path) => inside(path),
+            Self::Rename(from, to, _) => inside(from) || inside(to),
+        }
+    }
+}
+
+/// The name space of one disk.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    live: BTreeMap<PathBuf, u64>,
+    durable: BTreeMap<PathBuf, u64>,
+    /// In order.
+    pub pending: Vec<PendingName>,
+}
+
+impl Names {
+    /// What `path` stands for.
+    pub fn get(&self, path: &Path) -> Option<u64> {
+        self.live.get(path).copied()
+    }
+
+    /// Changes the live names and remembers that the change is not durable.
+    pub fn change(&mut self, sequence: u64, change: NameChange) {
+        change.apply(&mut self.live);
+        self.pending.push(PendingName { sequence, change });
+    }
+
+    /// Makes all changes that touch `dir` durable.
+    pub fn sync(&mut self, dir: &Path) {
+        let (synced, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending).into_iter().partition(|pending| pending.change.touches(dir));
+        self.pending = rest;
+        for pending in synced {
+            pending.change.apply(&mut self.durable);
+        }
+    }
+
+    /// Names directly inside `dir` with their inodes, sorted.
+    pub fn children<'a>(&'a self, dir: &'a Path) -> impl Iterator<Item = (&'a Path, u64)> {
+        self.live
+            .range(dir.to_path_buf()..)
+            .take_while(move |(path, _)| path.starts_with(dir))
+            .filter(move |(path, _)| path.parent() == Some(dir))
+            .map(|(path, inode)| (path.as_path(), *inode))
+    }
+
+    /// Every live name.
+    pub fn all(&self) -> impl Iterator<Item = (&Path, u64)> {
+        self.live.iter().map(|(path, inode)| (path.as_path(), *inode))
+    }
+
+    /// Whether any name, live or durable or possibly so after a crash, stands for `inode`.
+    pub fn mentions(&self, inode: u64) -> bool {
+        self.live.values().chain(self.durable.values()).any(|named| *named == inode)
+            || self.pending.iter().any(|p| {
+                matches!(p.change, NameChange::Link(_, i) | NameChange::Rename(_, _, i) if i == inode)
+            })
+    }
+
+    /// Becomes what a power loss left: durable names plus the surviving `changes`, in order. A name whose
+    /// directory did not survive is gone with it.
+    pub fn reboot(&mut self, changes: &[NameChange]) {
+        for change in changes {
+            change.apply(&mut self.durable);
+        }
+        let names = self.durable.clone();
+        self.durable.retain(|path, _| path.parent().is_none_or(|dir| names.contains_key(dir)));
+        self.live = self.durable.clone();
+        self.pending.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(names: &Names) -> Vec<String> {
+        names.all().map(|(path, inode)| format!("{}={inode}", path.display())).collect()
+    }
+
+    #[test]
+    fn an_unsynced_rename_may_survive_or_not_but_never_half() {
+        let mut names = Names::default();
+        names.change(1, NameChange::Link("/".into(), 1));
+        names.change(2, NameChange::Link("/a.tmp".into(), 2));
+        names.change(3, NameChange::Link("/a".into(), 3));
+        names.sync(Path::new("/"));
+        names.reboot(&[NameChange::Link("/".into(), 1)]);
+        assert_eq!(named(&names), ["/=1", "/a=3", "/a.tmp=2"]);
+        let rename = NameChange::Rename("/a.tmp".into(), "/a".into(), 2);
+        names.change(4, rename.clone());
+        assert_eq!(named(&names), ["/=1", "/a=2"]);
+        let mut lost = names.clone();
+        lost.reboot(&[]);
+        assert_eq!(named(&lost), ["/=1", "/a=3", "/a.tmp=2"]);
+        names.reboot(&[rename]);
+        assert_eq!(named(&names), ["/=1", "/a=2"]);
+    }
+}
