@@ -165,7 +165,8 @@ fn reduce(bits: u64, bound: u64) -> u64 {
 /// FNV-1a: stable across platforms and compilers.
 #[must_use]
 pub fn hash_name(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    name.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// SplitMix64's finalizer: spreads small differences over all bits.

@@ -14,9 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::choices::mix;
 use crate::clock::{Timeline, WallClock};
 use crate::context::{Context, exclusive};
-use crate::disk::{
-    Call, Effect, Fault, Hardware, Machine, Pace, Persistence, Process, ProcessDisk,
-};
+use crate::disk::{Call, Effect, Fault, Hardware, Machine, Pace, Persistence, Process, ProcessDisk};
 use crate::fiber::Fiber;
 use crate::history::{History, StateId};
 use crate::vfs::Vfs;
@@ -191,9 +189,8 @@ impl World {
 }
 
 fn open(vfs: &Vfs, durability: Durability) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags_and_vfs(DATABASE, flags, vfs.name().as_str())?;
     let synchronous = match durability {
         Durability::Full | Durability::LyingDisk => "FULL",

@@ -69,7 +69,8 @@ impl Log {
     /// Adds one step: what was done, by which process, and numbers that identify it.
     pub fn step(&self, what: &'static str, process: u64, numbers: [u64; 3]) {
         let mut state = self.lock();
-        let mut sum = state.digest ^ what.len() as u64 ^ (u64::from(what.as_bytes()[0]) << 8) ^ (process << 16);
+        let mut sum =
+            state.digest ^ what.len() as u64 ^ (u64::from(what.as_bytes()[0]) << 8) ^ (process << 16);
         for number in numbers {
             sum = mix(sum ^ number);
         }

@@ -70,7 +70,8 @@ impl Fiber {
     #[must_use]
     pub fn new(work: impl FnOnce() + 'static) -> Self {
         let stack = SPARE_STACKS.with_borrow_mut(Vec::pop);
-        let stack = stack.unwrap_or_else(|| DefaultStack::new(STACK_BYTES).expect("memory for a fiber's stack"));
+        let stack =
+            stack.unwrap_or_else(|| DefaultStack::new(STACK_BYTES).expect("memory for a fiber's stack"));
         let coroutine = Coroutine::with_stack(stack, move |yielder: &Yielder<(), Pause>, ()| {
             CURRENT.set(yielder);
             work();

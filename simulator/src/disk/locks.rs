@@ -134,7 +134,8 @@ impl ShmLocks {
 
     /// Takes `mask`, shared or exclusive; `false` means busy.
     pub fn take(&mut self, process: u64, handle: u64, mask: u8, exclusive: bool) -> bool {
-        let conflict = |other: &Masks| mask & (other.exclusive | if exclusive { other.shared } else { 0 }) != 0;
+        let conflict =
+            |other: &Masks| mask & (other.exclusive | if exclusive { other.shared } else { 0 }) != 0;
         let inside = self.holders.iter().any(|((p, h), m)| *p == process && *h != handle && conflict(m));
         let outside = self.kernel.iter().any(|(p, m)| *p != process && conflict(m));
         if inside || outside {

@@ -27,11 +27,11 @@ use crate::events::Mark;
 
 pub use crash::{Hardware, Persistence};
 pub use faults::{Call, Effect, Fault};
+pub use files::{Handle, ProcessDisk};
 pub use locks::{Level, SHM_LOCKS};
+pub use process::Pace;
 pub use process::Process;
 pub use shm::REGION;
-pub use files::{Handle, ProcessDisk};
-pub use process::Pace;
 pub(crate) use sqlite::Mapping;
 pub use sqlite::Observer;
 
@@ -116,7 +116,13 @@ impl Machine {
         }
         let created: Vec<NameChange> = state.names.pending.iter().map(|p| p.change.clone()).collect();
         state.names.reboot(&created);
-        Arc::new(Self { context: context.clone(), device, state: Mutex::new(state), lost_locks: Mutex::default(), observer: Mutex::default() })
+        Arc::new(Self {
+            context: context.clone(),
+            device,
+            state: Mutex::new(state),
+            lost_locks: Mutex::default(),
+            observer: Mutex::default(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -99,9 +99,9 @@ impl Names {
     /// Whether any name, live or durable or possibly so after a crash, stands for `inode`.
     pub fn mentions(&self, inode: u64) -> bool {
         self.live.values().chain(self.durable.values()).any(|named| *named == inode)
-            || self.pending.iter().any(|p| {
-                matches!(p.change, NameChange::Link(_, i) | NameChange::Rename(_, _, i) if i == inode)
-            })
+            || self.pending.iter().any(
+                |p| matches!(p.change, NameChange::Link(_, i) | NameChange::Rename(_, _, i) if i == inode),
+            )
     }
 
     /// Becomes what a power loss left: durable names plus the surviving `changes`, in order. A name whose

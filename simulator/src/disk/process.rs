@@ -160,7 +160,8 @@ impl Process {
         let choices = &self.machine.context.choices;
         let draw = choices.next_below("pause", self.id, 1000);
         if draw >= 1000 - sleeps.min(1000) {
-            let millis = 1 + choices.next_below("pause.millis", self.id, u64::from(pace.max_sleep_millis.max(1)));
+            let millis =
+                1 + choices.next_below("pause.millis", self.id, u64::from(pace.max_sleep_millis.max(1)));
             fiber::suspend(Pause::Sleep(millis));
         } else if draw >= 1000 - (sleeps + yields).min(1000) {
             fiber::suspend(Pause::Yield);

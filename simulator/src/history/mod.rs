@@ -16,8 +16,8 @@ use replicator::host::with_suffix;
 use crate::clock::Timeline;
 use crate::disk::{Machine, Observer};
 
-use image::{hole, image_of, page_sum};
 pub use image::{hash_bytes, image_of_file, page_size_of, page_sums};
+use image::{hole, image_of, page_sum};
 use wal::{Frame, committed};
 
 /// Number of a state in its [`History`], in the order they appeared.

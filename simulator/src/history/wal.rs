@@ -72,7 +72,8 @@ pub fn frame(header: &WalHeader, before: [u32; 2], bytes: &[u8]) -> Option<Frame
     let bytes = bytes.get(..size)?;
     let sum = checksum(header.big_endian, &bytes[..8], before);
     let sum = checksum(header.big_endian, &bytes[24..], sum);
-    let valid = bytes[8..16] == header.salt && sum == [word(bytes, 16), word(bytes, 20)] && word(bytes, 0) > 0;
+    let valid =
+        bytes[8..16] == header.salt && sum == [word(bytes, 16), word(bytes, 20)] && word(bytes, 0) > 0;
     valid.then(|| Frame {
         page: word(bytes, 0),
         commit: word(bytes, 4),
