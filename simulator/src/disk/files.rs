@@ -28,6 +28,7 @@ impl State {
             device,
             inode: number,
             modified: inode.modified,
+            changed_nanos: inode.changed.0.saturating_mul(1_000_000),
             is_dir: inode.is_dir,
             mode: inode.mode,
             uid: inode.uid,
@@ -45,7 +46,7 @@ impl State {
         let sequence = self.next_sequence();
         let inode = self.inode_mut(number);
         inode.bytes.change(sequence, change);
-        inode.modified = now;
+        (inode.modified, inode.changed) = (now, now);
         Ok(())
     }
 }
@@ -87,7 +88,8 @@ impl Process {
             (None, OpenMode::Read | OpenMode::ReadWrite) => return Err(raw(libc::ENOENT)),
             (None, _) => {
                 state.parent_exists(path)?;
-                let file = Inode { mode: 0o644, modified: self.clock().now(), ..Inode::default() };
+                let now = self.clock().now();
+                let file = Inode { mode: 0o644, modified: now, changed: now, ..Inode::default() };
                 state.create(path, file)
             }
         };
@@ -356,7 +358,8 @@ impl Disk for ProcessDisk {
         refuse(self.0.enter(Call::Names, path)?)?;
         let mut state = self.0.machine().lock();
         let inode = state.lookup(path)?;
-        state.inode_mut(inode).modified = time;
+        let inode = state.inode_mut(inode);
+        (inode.modified, inode.changed) = (time, self.0.clock().now());
         Ok(())
     }
 
@@ -366,6 +369,7 @@ impl Disk for ProcessDisk {
         let number = state.lookup(path)?;
         let inode = state.inode_mut(number);
         (inode.mode, inode.uid, inode.gid) = (mode, uid, gid);
+        inode.changed = self.0.clock().now();
         Ok(())
     }
 }

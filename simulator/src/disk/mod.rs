@@ -52,6 +52,8 @@ struct Inode {
     uid: u32,
     gid: u32,
     modified: UnixMillis,
+    /// Last change of anything, by the host's clock; one millisecond is as fine as kernels are.
+    changed: UnixMillis,
     locks: FileLocks,
     shm: Shm,
     /// Open descriptors, of all processes.
