@@ -1,0 +1,157 @@
+//! One connection of ours: it only ever reads and checkpoints.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, ffi};
+
+use super::source::CheckpointMode;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A connection that is either idle or inside a read transaction.
+pub(super) struct Reader {
+    connection: Connection,
+    in_transaction: bool,
+}
+
+/// What `wal_checkpoint` reports, in frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CheckpointCounts {
+    pub(super) busy: bool,
+    pub(super) log: i64,
+    pub(super) copied: i64,
+}
+
+impl Reader {
+    pub(super) fn open(path: &Path, vfs: Option<&str>, busy_timeout: Duration) -> Result<Self> {
+        // No CREATE: a database that is not there must stay not there.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = match vfs {
+            Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
+            None => Connection::open_with_flags(path, flags),
+        };
+        let connection = opened.map_err(|error| classify("open database", path, error))?;
+        let set_up = || -> rusqlite::Result<()> {
+            connection.busy_timeout(busy_timeout)?;
+            // The last connection to close must not delete the log: it proves continuity at the next start.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            // Hundreds of databases are open at once and each connection reads one page at most.
+            connection.pragma_update(None, "cache_size", 4)?;
+            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+            persist_wal(&connection);
+            Ok(())
+        };
+        set_up().map_err(|error| classify("set up connection to", path, error))?;
+        Ok(Self { connection, in_transaction: false })
+    }
+
+    /// Current journal mode, lower case.
+    pub(super) fn journal_mode(&self, path: &Path) -> Result<String> {
+        self.connection
+            .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+            .map_err(|error| classify("read journal mode of", path, error))
+    }
+
+    /// Asks for WAL mode; returns the mode that resulted.
+    pub(super) fn set_wal_mode(&self, path: &Path) -> Result<String> {
+        self.connection
+            .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+            .map_err(|error| classify("switch to WAL mode", path, error))
+    }
+
+    /// Starts a read transaction and takes its snapshot.
+    pub(super) fn begin(&mut self, path: &Path) -> Result<()> {
+        debug_assert!(!self.in_transaction);
+        // `schema_version` reads the header through a read transaction without parsing the schema.
+        let begun = self
+            .connection
+            .execute_batch("BEGIN")
+            .and_then(|()| self.connection.query_row("PRAGMA schema_version", [], |_| Ok(())));
+        match begun {
+            Ok(()) => {
+                self.in_transaction = true;
+                Ok(())
+            }
+            Err(error) => {
+                self.in_transaction = !self.connection.is_autocommit();
+                self.end();
+                Err(classify("start reading", path, error))
+            }
+        }
+    }
+
+    /// Takes the write lock without writing anything; released by [`Reader::end`].
+    pub(super) fn begin_immediate(&mut self, path: &Path) -> Result<()> {
+        debug_assert!(!self.in_transaction);
+        self.connection
+            .execute_batch("BEGIN IMMEDIATE")
+            .map_err(|error| classify("take the write lock of", path, error))?;
+        self.in_transaction = true;
+        Ok(())
+    }
+
+    /// Ends the transaction, if one is open.
+    pub(super) fn end(&mut self) {
+        if self.in_transaction {
+            // A read transaction has nothing to lose; whatever happens, SQLite releases the lock.
+            let _ = self.connection.execute_batch("ROLLBACK");
+            self.in_transaction = false;
+        }
+    }
+
+    /// Pages in the snapshot of the open transaction.
+    pub(super) fn page_count(&self, path: &Path) -> Result<u32> {
+        self.connection
+            .query_row("PRAGMA page_count", [], |row| row.get(0))
+            .map_err(|error| classify("read page count of", path, error))
+    }
+
+    /// Runs a checkpoint. Being busy is an answer, not an error.
+    pub(super) fn checkpoint(&self, path: &Path, mode: CheckpointMode) -> Result<CheckpointCounts> {
+        let sql = match mode {
+            CheckpointMode::Passive | CheckpointMode::Blocking => "PRAGMA wal_checkpoint(PASSIVE)",
+        };
+        let counts = self.connection.query_row(sql, [], |row| {
+            Ok(CheckpointCounts { busy: row.get::<_, i64>(0)? != 0, log: row.get(1)?, copied: row.get(2)? })
+        });
+        counts.map_err(|error| classify("checkpoint", path, error))
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+fn persist_wal(connection: &Connection) {
+    let mut on: std::ffi::c_int = 1;
+    // SAFETY: the handle is open; the control reads and writes one int. A VFS without it just says so.
+    unsafe {
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_PERSIST_WAL,
+            (&raw mut on).cast(),
+        );
+    }
+}
+
+/// Maps an SQLite failure to what the caller should do.
+fn classify(what: &str, path: &Path, error: rusqlite::Error) -> Error {
+    use rusqlite::ffi::ErrorCode as C;
+    let (kind, hint) = match error.sqlite_error_code() {
+        Some(C::CannotOpen) => (ErrorKind::Transient, ""),
+        Some(C::DatabaseBusy | C::DatabaseLocked) => (
+            ErrorKind::Transient,
+            "; the application holds a lock: it must not use locking_mode=EXCLUSIVE or stay in rollback-journal mode",
+        ),
+        Some(C::PermissionDenied | C::ReadOnly | C::AuthorizationForStatementDenied) => (
+            ErrorKind::Denied,
+            "; read and write permission on the file and its directory is needed for SQLite's locks",
+        ),
+        Some(C::NotADatabase | C::DatabaseCorrupt) => (ErrorKind::Corrupt, ""),
+        Some(C::DiskFull) => (ErrorKind::Exhausted, ""),
+        _ => (ErrorKind::Transient, ""),
+    };
+    Error::with_source(kind, format!("cannot {what} {}{hint}", path.display()), error)
+}

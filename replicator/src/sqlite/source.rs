@@ -1,0 +1,294 @@
+//! A live database held open: two readers that hand the pin to each other, and the checkpoint cycle.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::header::DbHeader;
+use super::index::SharedIndex;
+use super::log::Span;
+use super::reader::Reader;
+use super::view::{PinnedView, SourceFiles};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::{Disk, FileMetadata, Host, OpenMode, with_suffix};
+use crate::wal::{IndexHeader, Position};
+
+/// How far a checkpoint may go to let the log restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckpointMode {
+    /// Waits for nobody and blocks nobody.
+    Passive,
+    /// Holds the write lock while the log is copied back, so that a busy writer cannot keep it from ending. Only at
+    /// the user's request.
+    Blocking,
+}
+
+/// What a checkpoint cycle achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckpointOutcome {
+    /// The whole log is in the database file; the next writer restarts it.
+    Complete,
+    /// Somebody wrote or still reads: `copied` of `log` frames are in the database file. Try again later.
+    Partial {
+        /// Frames in the log.
+        log: u32,
+        /// Frames in the database file.
+        copied: u32,
+    },
+}
+
+/// Result of [`Source::open`].
+pub enum Opened {
+    /// There is no database yet, or an empty file in which the application has not chosen anything.
+    Absent,
+    /// The database is open and pinned.
+    Ready(Box<Source>),
+}
+
+/// A database that is open and pinned.
+pub struct Source {
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+    vfs: Option<String>,
+    busy_timeout: Duration,
+    // Field order is drop order: connections before the files, see `SourceFiles`.
+    index: SharedIndex,
+    /// Holds the pin.
+    holder: Reader,
+    /// Outside any transaction except during a hand-over.
+    spare: Reader,
+    files: Arc<SourceFiles>,
+    header: DbHeader,
+}
+
+impl Source {
+    /// Opens and pins the database at `path`, switching it to WAL mode if it is not (as Litestream does; nothing
+    /// can be followed without a log).
+    ///
+    /// # Errors
+    /// `Corrupt` if the file is no database, `Denied` without the rights, `Transient` while somebody holds locks.
+    pub fn open(host: &Host, path: &Path, busy_timeout: Duration) -> Result<Opened> {
+        let db = match host.disk.open(path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Opened::Absent),
+            Err(error) => return Err(Error::io(format!("cannot open {}", path.display()), error)),
+        };
+        let io = |what: &str, error| Error::io(format!("cannot {what} {}", path.display()), error);
+        let facts = db.metadata().map_err(|error| io("examine", error))?;
+        if facts.len == 0 {
+            // Setting a journal mode would write page 1 and take the choice of page size from the application.
+            return Ok(Opened::Absent);
+        }
+        let vfs = host.vfs.as_deref();
+        let mut holder = Reader::open(path, vfs, busy_timeout)?;
+        ensure_wal_mode(&holder, path)?;
+        holder.begin(path)?;
+        let spare = Reader::open(path, vfs, busy_timeout)?;
+        let index = SharedIndex::of(holder.connection())?;
+        let wal_path = with_suffix(path, "-wal");
+        let wal = host.disk.open(&wal_path, OpenMode::Read).map_err(|error| io("open the WAL of", error))?;
+        let mut bytes = [0; DbHeader::SIZE];
+        db.read_exact_at(&mut bytes, 0).map_err(|error| io("read the header of", error))?;
+        let header = DbHeader::parse(&bytes).ok_or_else(|| not_a_database(path))?;
+        let files = Arc::new(SourceFiles { db_path: path.into(), db, wal });
+        let disk = Arc::clone(&host.disk);
+        let vfs = host.vfs.clone();
+        let path = path.to_owned();
+        let source = Self { path, disk, vfs, busy_timeout, index, holder, spare, files, header };
+        if source.is_replaced()? {
+            return Err(Error::new(
+                ErrorKind::Transient,
+                format!("{} was replaced while it was being opened", source.path.display()),
+            ));
+        }
+        Ok(Opened::Ready(Box::new(source)))
+    }
+
+    /// The header as it was on open.
+    #[must_use]
+    pub fn header(&self) -> &DbHeader {
+        &self.header
+    }
+
+    /// The open files, for readers of pages and frames.
+    #[must_use]
+    pub fn files(&self) -> &Arc<SourceFiles> {
+        &self.files
+    }
+
+    /// What SQLite considers committed right now: no system call, no lock. `None` if it could not be read
+    /// consistently this time.
+    #[must_use]
+    pub fn index(&self) -> Option<IndexHeader> {
+        (0..100).find_map(|_| self.index.read())
+    }
+
+    /// Whether the path, or the WAL beside it, no longer names the files that are open: somebody replaced or
+    /// deleted the database, so our locks and descriptors belong to a file nobody else uses.
+    ///
+    /// # Errors
+    /// If the files cannot be examined for another reason than being absent.
+    pub fn is_replaced(&self) -> Result<bool> {
+        let same = |path: &Path, open: std::io::Result<FileMetadata>| -> Result<bool> {
+            let io = |error| Error::io(format!("cannot examine {}", path.display()), error);
+            let open = open.map_err(io)?;
+            match self.disk.metadata(path) {
+                Ok(named) => Ok((named.device, named.inode) == (open.device, open.inode)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(io(error)),
+            }
+        };
+        let wal_path = with_suffix(&self.path, "-wal");
+        Ok(!same(&self.path, self.files.db.metadata())? || !same(&wal_path, self.files.wal.metadata())?)
+    }
+
+    /// Moves the pin to the current end of the log, so that checkpoints may copy back what has been copied out.
+    /// The new reader starts before the old one ends.
+    ///
+    /// Only after everything that was committed when the current pin was taken has been copied out: then a new pin
+    /// on read lock 0, which allows one restart, has nothing uncopied behind it.
+    ///
+    /// # Errors
+    /// As SQLite's; the old pin is kept then.
+    pub fn move_pin(&mut self) -> Result<()> {
+        self.spare.begin(&self.path)?;
+        self.holder.end();
+        std::mem::swap(&mut self.holder, &mut self.spare);
+        Ok(())
+    }
+
+    /// Runs one checkpoint cycle. `copy_rest` must copy everything committed so far and return the position
+    /// reached; it is called once, while the log is pinned at its end.
+    ///
+    /// # Errors
+    /// Those of `copy_rest` and of SQLite. The log stays pinned, except after a failed blocking cycle: drop the
+    /// source and open it anew, which proves continuity or finds that it is lost.
+    pub fn checkpoint(
+        &mut self,
+        mode: CheckpointMode,
+        copy_rest: impl FnOnce(&Self) -> Result<Position>,
+    ) -> Result<CheckpointOutcome> {
+        match mode {
+            CheckpointMode::Passive => self.move_pin()?,
+            CheckpointMode::Blocking => {
+                self.spare.begin_immediate(&self.path)?;
+                self.holder.end();
+                std::mem::swap(&mut self.holder, &mut self.spare);
+            }
+        }
+        let copied_out = match copy_rest(self) {
+            Ok(position) => position,
+            Err(error) if mode == CheckpointMode::Passive => return Err(error),
+            Err(error) => {
+                // The write lock must go, and with it the pin: whoever holds this source has to open it anew.
+                self.move_pin()?;
+                return Err(error);
+            }
+        };
+        let counts = self.spare.checkpoint(&self.path, mode);
+        // The other reader starts before the pin (and with it a write lock) is given up: after a complete
+        // checkpoint it lands on read lock 0, which lets exactly one writer restart the log. Everything up to the
+        // old pin has been copied out, and nothing behind it can have been copied back.
+        self.move_pin()?;
+        let counts = counts?;
+        let complete = !counts.busy
+            && counts.log == counts.copied
+            && self.index().is_some_and(|index| index.max_frame == copied_out.frame);
+        let frames = |count: i64| u32::try_from(count).unwrap_or(0);
+        Ok(if complete {
+            CheckpointOutcome::Complete
+        } else {
+            CheckpointOutcome::Partial { log: frames(counts.log), copied: frames(counts.copied) }
+        })
+    }
+
+    /// All pages as of the newest commit, readable as long as the current pin is held.
+    ///
+    /// # Errors
+    /// If the log cannot be read, or changes in a way that a pinned log does not (`Transient`).
+    pub fn view(&self) -> Result<PinnedView> {
+        self.view_pinned_by(&self.holder)
+    }
+
+    /// Opens a further reader that pins the current state for as long as it lives, for work that takes long.
+    ///
+    /// # Errors
+    /// As [`Source::view`].
+    pub fn long_view(&self) -> Result<LongView> {
+        let mut reader = Reader::open(&self.path, self.vfs.as_deref(), self.busy_timeout)?;
+        reader.begin(&self.path)?;
+        let view = self.view_pinned_by(&reader)?;
+        Ok(LongView { view, _reader: reader })
+    }
+
+    /// Decides from an index header read *after* the reader began. If the log was all copied back by then, the
+    /// database file alone is the view, and our reader (on lock 0, or on a mark at the end) keeps checkpoints from
+    /// changing it. Otherwise the frames up to that header are immutable, whichever lock the reader has.
+    fn view_pinned_by(&self, reader: &Reader) -> Result<PinnedView> {
+        let unstable = || {
+            Error::new(ErrorKind::Transient, format!("the WAL-index of {} is unstable", self.path.display()))
+        };
+        let index = self.index().ok_or_else(unstable)?;
+        if index.max_frame == 0 {
+            let page_count = reader.page_count(&self.path)?;
+            return Ok(self.view_at(index.page_size.unwrap_or(self.header.page_size), page_count, &index, Vec::new()));
+        }
+        let page_size = index.page_size.ok_or_else(unstable)?;
+        if index.backfilled == index.max_frame {
+            return Ok(self.view_at(page_size, index.page_count, &index, Vec::new()));
+        }
+        let header = self.files.wal_header()?.ok_or_else(unstable)?;
+        if (header.salt1, header.salt2) != (index.salt1, index.salt2) {
+            return Err(unstable());
+        }
+        let span = Span { from: Position::default(), max_frame: index.max_frame, max_bytes: u64::MAX };
+        let batch = self.files.scan(header, span)?.ok_or_else(unstable)?;
+        if batch.end.frame != index.max_frame || batch.end.checksum != index.frame_checksum {
+            return Err(unstable());
+        }
+        Ok(self.view_at(page_size, index.page_count, &index, batch.pages))
+    }
+
+    fn view_at(
+        &self,
+        page_size: crate::ltx::PageSize,
+        page_count: u32,
+        index: &IndexHeader,
+        overlay: Vec<(crate::ltx::PageNumber, u32)>,
+    ) -> PinnedView {
+        let position = Position {
+            salt1: index.salt1,
+            salt2: index.salt2,
+            frame: index.max_frame,
+            checksum: if index.max_frame == 0 { [0, 0] } else { index.frame_checksum },
+        };
+        PinnedView { files: Arc::clone(&self.files), page_size, page_count, position, overlay }
+    }
+}
+
+/// A view with its own reader. Checkpoints cannot complete while it lives.
+pub struct LongView {
+    /// The pages.
+    pub view: PinnedView,
+    // After the view: the connection closes before the last reference to the files can go.
+    _reader: Reader,
+}
+
+fn ensure_wal_mode(reader: &Reader, path: &Path) -> Result<()> {
+    if reader.journal_mode(path)? == "wal" {
+        return Ok(());
+    }
+    let mode = reader.set_wal_mode(path)?;
+    if mode != "wal" {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{} stays in journal mode {mode}: it cannot be replicated without WAL mode", path.display()),
+        ));
+    }
+    tracing::info!(db = %path.display(), "switched database to WAL mode");
+    Ok(())
+}
+
+fn not_a_database(path: &Path) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("{} is not an SQLite database", path.display()))
+}

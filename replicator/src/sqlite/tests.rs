@@ -1,0 +1,205 @@
+//! The pin and the checkpoint cycle on real files, with a second connection as the application.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::*;
+use crate::host::os;
+use crate::wal::Position;
+
+struct Fixture {
+    path: PathBuf,
+    app: Connection,
+    _dir: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = Connection::open(&path).unwrap();
+    app.execute_batch(
+        "PRAGMA journal_mode=WAL; PRAGMA busy_timeout=0; CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB);",
+    )
+    .unwrap();
+    Fixture { path, app, _dir: dir }
+}
+
+impl Fixture {
+    fn insert(&self, rows: u32) {
+        for _ in 0..rows {
+            self.app.execute("INSERT INTO t(v) VALUES (randomblob(2000))", []).unwrap();
+        }
+    }
+
+    fn checkpoint(&self, mode: &str) -> (i64, i64, i64) {
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        self.app.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
+    }
+
+    fn open(&self) -> Box<Source> {
+        match Source::open(&os::host(), &self.path, Duration::from_secs(1)).unwrap() {
+            Opened::Ready(source) => source,
+            Opened::Absent => panic!("the database is there"),
+        }
+    }
+}
+
+fn copy_all(source: &Source) -> Position {
+    let index = source.index().unwrap();
+    let Some(header) = source.files().wal_header().unwrap() else { return Position::default() };
+    let span = Span { from: Position::default(), max_frame: index.max_frame, max_bytes: u64::MAX };
+    let batch = source.files().scan(header, span).unwrap().unwrap();
+    assert_eq!(batch.end.checksum, index.frame_checksum);
+    batch.end
+}
+
+fn image(view: &PinnedView) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut page = vec![0; view.page_size.bytes()];
+    for number in 1..=view.page_count {
+        view.read(crate::ltx::PageNumber(number), &mut page).unwrap();
+        all.extend_from_slice(&page);
+    }
+    all
+}
+
+#[test]
+fn a_pinned_log_cannot_be_restarted_and_writers_never_wait() {
+    let app = fixture();
+    let source = app.open();
+    app.insert(20);
+    let before = source.index().unwrap();
+    for mode in ["PASSIVE", "FULL", "RESTART", "TRUNCATE"] {
+        app.checkpoint(mode);
+        app.insert(3);
+    }
+    let after = source.index().unwrap();
+    assert_eq!((before.salt1, before.salt2), (after.salt1, after.salt2));
+    assert!(after.max_frame > before.max_frame);
+    assert_eq!(copy_all(&source).frame, after.max_frame);
+}
+
+#[test]
+fn a_complete_cycle_lets_the_log_restart_exactly_once() {
+    let app = fixture();
+    let mut source = app.open();
+    app.insert(20);
+    let old = source.index().unwrap();
+    let outcome = source.checkpoint(CheckpointMode::Passive, |source| Ok(copy_all(source))).unwrap();
+    assert_eq!(outcome, CheckpointOutcome::Complete);
+    app.insert(1);
+    let new = source.index().unwrap();
+    assert_eq!(new.salt1, old.salt1.wrapping_add(1), "the next writer restarts the log");
+    // Now nobody can restart it again, whatever the application tries, until we move the pin.
+    for mode in ["PASSIVE", "FULL", "RESTART", "TRUNCATE"] {
+        let (_, _, copied) = app.checkpoint(mode);
+        assert!(copied <= 0, "{mode} copied {copied} frames past lock 0");
+        app.insert(2);
+    }
+    let last = source.index().unwrap();
+    assert_eq!((last.salt1, last.salt2), (new.salt1, new.salt2));
+    assert_eq!(copy_all(&source).frame, last.max_frame);
+}
+
+#[test]
+fn a_long_reader_makes_the_cycle_partial_and_a_later_one_completes() {
+    let app = fixture();
+    let mut source = app.open();
+    app.insert(5);
+    let reader = Connection::open(&app.path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM t;").unwrap();
+    app.insert(5);
+    let outcome = source.checkpoint(CheckpointMode::Passive, |source| Ok(copy_all(source))).unwrap();
+    assert!(matches!(outcome, CheckpointOutcome::Partial { log, copied } if copied < log), "{outcome:?}");
+    reader.execute_batch("COMMIT").unwrap();
+    let outcome = source.checkpoint(CheckpointMode::Passive, |source| Ok(copy_all(source))).unwrap();
+    assert_eq!(outcome, CheckpointOutcome::Complete);
+}
+
+#[test]
+fn a_blocking_cycle_completes_under_a_writer_and_releases_the_lock() {
+    let app = fixture();
+    let mut source = app.open();
+    app.insert(5);
+    let outcome = source
+        .checkpoint(CheckpointMode::Blocking, |source| {
+            assert!(app.app.execute("INSERT INTO t(v) VALUES (1)", []).is_err(), "the write lock is held");
+            Ok(copy_all(source))
+        })
+        .unwrap();
+    assert_eq!(outcome, CheckpointOutcome::Complete);
+    app.insert(1);
+}
+
+#[test]
+fn a_view_is_exact_with_and_without_frames_in_the_log() {
+    let app = fixture();
+    let mut source = app.open();
+    app.insert(30);
+    app.checkpoint("PASSIVE");
+    app.insert(30);
+    let view = source.view().unwrap();
+    assert!(!view.overlay.is_empty());
+    let with_log = image(&view);
+    source.checkpoint(CheckpointMode::Passive, |source| Ok(copy_all(source))).unwrap();
+    let view = source.view().unwrap();
+    assert!(view.overlay.is_empty());
+    assert_eq!(with_log, image(&view));
+    assert_eq!(with_log, os_read(&app.path));
+}
+
+#[test]
+fn a_long_view_stays_exact_while_the_database_moves_on() {
+    let app = fixture();
+    let mut source = app.open();
+    app.insert(30);
+    let long = source.long_view().unwrap();
+    let before = image(&long.view);
+    app.app.execute("UPDATE t SET v = randomblob(2000)", []).unwrap();
+    source.move_pin().unwrap();
+    app.checkpoint("FULL");
+    source.checkpoint(CheckpointMode::Passive, |source| Ok(copy_all(source))).unwrap();
+    assert_eq!(before, image(&long.view));
+}
+
+#[test]
+fn replacing_the_file_is_noticed() {
+    let app = fixture();
+    let source = app.open();
+    assert!(!source.is_replaced().unwrap());
+    let other = app.path.with_file_name("other.db");
+    drop(Connection::open(&other).unwrap());
+    rename(&other, &app.path);
+    assert!(source.is_replaced().unwrap());
+}
+
+#[test]
+fn what_is_no_database_is_said_to_be_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.db");
+    let open = || Source::open(&os::host(), &path, Duration::from_secs(1));
+    assert!(matches!(open().unwrap(), Opened::Absent));
+    os_write(&path, b"");
+    assert!(matches!(open().unwrap(), Opened::Absent));
+    os_write(&path, &[7; 8192]);
+    let Err(error) = open() else { panic!("opened garbage") };
+    assert_eq!(error.kind(), crate::ErrorKind::Corrupt);
+    assert!(error.to_string().contains("x.db"), "{error}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test stands for another program")]
+fn os_read(path: &std::path::Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test stands for another program")]
+fn os_write(path: &std::path::Path, bytes: &[u8]) {
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test stands for another program")]
+fn rename(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::rename(from, to).unwrap();
+}

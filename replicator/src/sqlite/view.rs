@@ -1,0 +1,108 @@
+//! Reading pages of a pinned database: newest committed frame if the log has one, else the database file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::DiskFile;
+use crate::ltx::{PageNumber, PageSize};
+use crate::wal::{FRAME_HEADER_SIZE, Position, frame_offset};
+
+/// Facts that change whenever anybody writes to the database file, by SQLite or past it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DbFacts {
+    /// Device of the file.
+    pub device: u64,
+    /// Inode of the file.
+    pub inode: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// `ctime` in nanoseconds.
+    pub changed_nanos: i64,
+}
+
+/// The open database and WAL files. Shared by whoever reads pages; the descriptors stay open as long as anybody
+/// holds this, because closing one drops the process's SQLite locks.
+pub struct SourceFiles {
+    pub(super) db_path: Box<Path>,
+    pub(super) db: Box<dyn DiskFile>,
+    pub(super) wal: Box<dyn DiskFile>,
+}
+
+impl SourceFiles {
+    /// Current facts about the database file.
+    ///
+    /// # Errors
+    /// If the file cannot be examined.
+    pub fn db_facts(&self) -> Result<DbFacts> {
+        let metadata = self.db.metadata().map_err(|e| self.error("examine", e))?;
+        Ok(DbFacts {
+            device: metadata.device,
+            inode: metadata.inode,
+            len: metadata.len,
+            changed_nanos: metadata.changed_nanos,
+        })
+    }
+
+    /// Reads WAL bytes; returns how many there were.
+    ///
+    /// # Errors
+    /// If the read fails.
+    pub fn read_wal(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        self.wal.read_full_at(buffer, offset).map_err(|e| self.error("read the WAL of", e))
+    }
+
+    /// Reads the page of WAL frame `frame`.
+    ///
+    /// # Errors
+    /// If it is not all there.
+    pub fn read_frame_page(&self, page_size: PageSize, frame: u32, page: &mut [u8]) -> Result<()> {
+        let offset = frame_offset(page_size, frame) + FRAME_HEADER_SIZE as u64;
+        self.wal.read_exact_at(page, offset).map_err(|e| self.error("read a WAL frame of", e))
+    }
+
+    /// Reads a page of the database file. Pages beyond its end are zero: SQLite does not write free pages at the
+    /// end of a growing file until a checkpoint does.
+    ///
+    /// # Errors
+    /// If the read fails.
+    pub fn read_db_page(&self, number: PageNumber, page: &mut [u8]) -> Result<()> {
+        let offset = u64::from(number.0 - 1) * page.len() as u64;
+        let read = self.db.read_full_at(page, offset).map_err(|e| self.error("read a page of", e))?;
+        page[read..].fill(0);
+        Ok(())
+    }
+
+    fn error(&self, what: &str, source: std::io::Error) -> Error {
+        Error::io(format!("cannot {what} {}", self.db_path.display()), source)
+    }
+}
+
+/// All pages of the database at one commit. Exact as long as the reader that pins it stays in its transaction.
+pub struct PinnedView {
+    pub(super) files: Arc<SourceFiles>,
+    /// Page size.
+    pub page_size: PageSize,
+    /// Database size in pages.
+    pub page_count: u32,
+    /// The WAL position this view stands for.
+    pub position: Position,
+    /// Newest frame per page, ascending; empty if the database file alone is the view.
+    pub(super) overlay: Vec<(PageNumber, u32)>,
+}
+
+impl PinnedView {
+    /// Reads page `number` into `page`.
+    ///
+    /// # Errors
+    /// If the page is outside the database or cannot be read.
+    pub fn read(&self, number: PageNumber, page: &mut [u8]) -> Result<()> {
+        if number.0 == 0 || number.0 > self.page_count {
+            return Err(Error::new(ErrorKind::Internal, format!("page {} is outside the database", number.0)));
+        }
+        match self.overlay.binary_search_by_key(&number, |&(page, _)| page) {
+            Ok(at) => self.files.read_frame_page(self.page_size, self.overlay[at].1, page),
+            Err(_) => self.files.read_db_page(number, page),
+        }
+    }
+}
