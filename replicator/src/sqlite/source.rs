@@ -10,7 +10,7 @@ use super::log::Span;
 use super::reader::Reader;
 use super::view::{PinnedView, SourceFiles};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{Disk, FileMetadata, Host, OpenMode, with_suffix};
+use crate::host::{Disk, DiskFile, FileMetadata, Host, OpenMode, with_suffix};
 use crate::wal::{IndexHeader, Position};
 
 /// How far a checkpoint may go to let the log restart.
@@ -67,12 +67,16 @@ impl Source {
     ///
     /// # Errors
     /// `Corrupt` if the file is no database, `Denied` without the rights, `Transient` while somebody holds locks.
-    pub fn open(host: &Host, path: &Path, busy_timeout: Duration) -> Result<Opened> {
-        let db = match host.disk.open(path, OpenMode::Read) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Opened::Absent),
-            Err(error) => return Err(Error::io(format!("cannot open {}", path.display()), error)),
-        };
+    ///
+    /// `previous` are the files of an earlier source for the same path. If the path still names the same file its
+    /// descriptor is used again: closing it would drop the locks of the connections opened here.
+    pub fn open(
+        host: &Host,
+        path: &Path,
+        busy_timeout: Duration,
+        previous: Option<&SourceFiles>,
+    ) -> Result<Opened> {
+        let Some(db) = open_db_file(host.disk.as_ref(), path, previous)? else { return Ok(Opened::Absent) };
         let io = |what: &str, error| Error::io(format!("cannot {what} {}", path.display()), error);
         let facts = db.metadata().map_err(|error| io("examine", error))?;
         if facts.len == 0 {
@@ -218,7 +222,7 @@ impl Source {
         let mut reader = Reader::open(&self.path, self.vfs.as_deref(), self.busy_timeout)?;
         reader.begin(&self.path)?;
         let view = self.view_pinned_by(&reader)?;
-        Ok(LongView { view, _reader: reader })
+        Ok(LongView { _reader: reader, view })
     }
 
     /// Decides from an index header read *after* the reader began. If the log was all copied back by then, the
@@ -268,10 +272,32 @@ impl Source {
 
 /// A view with its own reader. Checkpoints cannot complete while it lives.
 pub struct LongView {
+    // First: the connection closes before the last reference to the files can go.
+    _reader: Reader,
     /// The pages.
     pub view: PinnedView,
-    // After the view: the connection closes before the last reference to the files can go.
-    _reader: Reader,
+}
+
+fn open_db_file(
+    disk: &dyn Disk,
+    path: &Path,
+    previous: Option<&SourceFiles>,
+) -> Result<Option<Arc<dyn DiskFile>>> {
+    let absent = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => Ok(None),
+        _ => Err(Error::io(format!("cannot open {}", path.display()), error)),
+    };
+    if let Some(previous) = previous {
+        let named = match disk.metadata(path) {
+            Ok(named) => named,
+            Err(error) => return absent(error),
+        };
+        let open = previous.db_facts()?;
+        if (named.device, named.inode) == (open.device, open.inode) {
+            return Ok(Some(Arc::clone(&previous.db)));
+        }
+    }
+    disk.open(path, OpenMode::Read).map(|file| Some(Arc::from(file))).or_else(absent)
 }
 
 fn ensure_wal_mode(reader: &Reader, path: &Path) -> Result<()> {

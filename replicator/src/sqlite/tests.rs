@@ -39,7 +39,7 @@ impl Fixture {
     }
 
     fn open(&self) -> Box<Source> {
-        match Source::open(&os::host(), &self.path, Duration::from_secs(1)).unwrap() {
+        match Source::open(&os::host(), &self.path, Duration::from_secs(1), None).unwrap() {
             Opened::Ready(source) => source,
             Opened::Absent => panic!("the database is there"),
         }
@@ -179,7 +179,7 @@ fn replacing_the_file_is_noticed() {
 fn what_is_no_database_is_said_to_be_none() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.db");
-    let open = || Source::open(&os::host(), &path, Duration::from_secs(1));
+    let open = || Source::open(&os::host(), &path, Duration::from_secs(1), None);
     assert!(matches!(open().unwrap(), Opened::Absent));
     os_write(&path, b"");
     assert!(matches!(open().unwrap(), Opened::Absent));

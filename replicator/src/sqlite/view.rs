@@ -25,7 +25,7 @@ pub struct DbFacts {
 /// holds this, because closing one drops the process's SQLite locks.
 pub struct SourceFiles {
     pub(super) db_path: Box<Path>,
-    pub(super) db: Box<dyn DiskFile>,
+    pub(super) db: Arc<dyn DiskFile>,
     pub(super) wal: Box<dyn DiskFile>,
 }
 

@@ -28,11 +28,13 @@ pub struct IndexHeader {
     pub salt2: u32,
     /// Frames already copied into the database file.
     pub backfilled: u32,
+    /// Frames that some checkpoint has at least begun to copy into the database file.
+    pub backfill_attempted: u32,
 }
 
 impl IndexHeader {
     /// Bytes of shared memory needed by [`IndexHeader::parse`].
-    pub const SIZE: usize = 100;
+    pub const SIZE: usize = 132;
     const COPY: usize = 48;
 
     /// Decodes a copy of the first [`IndexHeader::SIZE`] bytes of the WAL-index. `None` if it was caught in the
@@ -58,6 +60,8 @@ impl IndexHeader {
             salt1: super::format::be32(first, 32),
             salt2: super::format::be32(first, 36),
             backfilled: ne32(bytes, 2 * Self::COPY),
+            // Behind it: five read marks and eight bytes of lock space.
+            backfill_attempted: ne32(bytes, 2 * Self::COPY + 4 + 5 * 4 + 8),
         })
     }
 }
