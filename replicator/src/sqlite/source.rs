@@ -59,6 +59,8 @@ pub struct Source {
     spare: Reader,
     files: Arc<SourceFiles>,
     header: DbHeader,
+    /// Salts and length of the log if all of it was in the database file when the pin was taken.
+    complete_at_pin: Option<(u32, u32, u32)>,
 }
 
 impl Source {
@@ -98,13 +100,14 @@ impl Source {
         let disk = Arc::clone(&host.disk);
         let vfs = host.vfs.clone();
         let path = path.to_owned();
-        let source = Self { path, disk, vfs, busy_timeout, index, holder, spare, files, header };
+        let mut source = Self { path, disk, vfs, busy_timeout, index, holder, spare, files, header, complete_at_pin: None };
         if source.is_replaced()? {
             return Err(Error::new(
                 ErrorKind::Transient,
                 format!("{} was replaced while it was being opened", source.path.display()),
             ));
         }
+        source.note_pin();
         Ok(Opened::Ready(Box::new(source)))
     }
 
@@ -158,7 +161,21 @@ impl Source {
         self.spare.begin(&self.path)?;
         self.holder.end();
         std::mem::swap(&mut self.holder, &mut self.spare);
+        self.note_pin();
         Ok(())
+    }
+
+    fn note_pin(&mut self) {
+        let complete = self.index().filter(|index| index.backfilled == index.max_frame);
+        self.complete_at_pin = complete.map(|index| (index.salt1, index.salt2, index.max_frame));
+    }
+
+    /// Whether the log ended at `position`, all copied back, when the pin was taken. Then whichever generation with
+    /// frames comes next is its direct successor: our reader either holds lock 0, under which a new generation
+    /// cannot be restarted, or a mark, under which not even this one can.
+    #[must_use]
+    pub fn was_complete_at(&self, position: &Position) -> bool {
+        self.complete_at_pin == Some((position.salt1, position.salt2, position.frame))
     }
 
     /// Runs one checkpoint cycle. `copy_rest` must copy everything committed so far and return the position

@@ -4,7 +4,13 @@
 //! Must not parse WAL or LTX bytes itself ([`crate::wal`], [`crate::ltx`]), nor decide on levels and retention
 //! ([`crate::compact`]).
 
+pub mod capture;
+pub mod image;
+pub mod local;
 mod options;
+pub mod pages;
+pub mod reconcile;
+pub mod session;
 mod status;
 
 pub use options::{Options, default_meta_dir};

@@ -1,0 +1,246 @@
+//! From committed frames to a staged LTX file.
+//!
+//! A file is published only after its frames were verified *and* the log was seen to be the same afterwards: only
+//! then were the bytes that were stored the bytes that were checked.
+
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::{Clock, UnixMillis};
+use crate::ltx::{Encoder, PageNumber, PageSize, Txid};
+use crate::sqlite::{Source, Span};
+use crate::wal::{self, Batch, FRAME_HEADER_SIZE, IndexHeader, Position};
+
+use super::image::{plain_header, set_wal_range};
+use super::local::{LocalState, Staged, Unfinished};
+
+/// Encoded bytes gathered before they are written to the staged file.
+const WRITE_LEN: usize = 1 << 20;
+
+/// Where the chain stands on this machine.
+pub struct Chain {
+    /// Staged files and their directory.
+    pub local: LocalState,
+    /// Newest transaction.
+    pub newest: Staged,
+    /// Database size in pages at that transaction.
+    pub commit: u32,
+    /// Page size at that transaction.
+    pub page_size: PageSize,
+    /// Newest timestamp used; timestamps never go back within a chain, whatever the clock does.
+    pub timestamp: UnixMillis,
+    /// Upper bound of WAL bytes for one file.
+    pub max_batch_bytes: u64,
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What one look at the log found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing behind the position.
+    Unchanged,
+    /// Frames of the same log behind the position.
+    Continues,
+    /// The log was restarted once, as the pin allows: its first frame continues the position.
+    Restarted,
+    /// Frames may have passed unseen.
+    Broken,
+}
+
+/// Compares where copying stands with what SQLite considers committed. The log must have been pinned all the time;
+/// `was_complete` as in [`Source::was_complete_at`].
+#[must_use]
+pub fn look(position: &Position, was_complete: bool, index: &IndexHeader) -> Look {
+    let same_log = (index.salt1, index.salt2) == (position.salt1, position.salt2);
+    if same_log && index.max_frame == position.frame {
+        let same = position.frame == 0 || index.frame_checksum == position.checksum;
+        return if same { Look::Unchanged } else { Look::Broken };
+    }
+    if same_log && position.frame > 0 {
+        return if index.max_frame > position.frame { Look::Continues } else { Look::Broken };
+    }
+    if index.max_frame == 0 {
+        // A writer has begun to restart the log and has not committed yet.
+        return Look::Unchanged;
+    }
+    // A restart adds one to salt-1, but a connection that finds an emptied log draws new salts.
+    if was_complete || index.salt1 == position.salt1.wrapping_add(1) {
+        return Look::Restarted;
+    }
+    Look::Broken
+}
+
+/// What [`Chain::capture`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Captured {
+    /// Files staged.
+    pub files: u32,
+    /// Bytes of WAL frames copied.
+    pub wal_bytes: u64,
+}
+
+impl Chain {
+    /// The next timestamp to use.
+    pub fn next_timestamp(&mut self) -> UnixMillis {
+        self.timestamp = self.timestamp.max(self.clock.now());
+        self.timestamp
+    }
+
+    /// Copies everything committed up to now into staged files, or exactly up to `target` if that is a position of
+    /// the current log.
+    ///
+    /// # Errors
+    /// `Conflict` if continuity is lost: compare the database with the chain. Others can be tried again; what was
+    /// staged before the error stays valid.
+    pub fn capture(
+        &mut self,
+        source: &Source,
+        target: Option<&Position>,
+        on_staged: &mut dyn FnMut(Staged),
+    ) -> Result<Captured> {
+        let mut captured = Captured::default();
+        loop {
+            let index = capped(source.index().ok_or_else(unstable)?, target);
+            let was_complete = source.was_complete_at(&self.newest.position);
+            let from = match look(&self.newest.position, was_complete, &index) {
+                Look::Unchanged => return Ok(captured),
+                Look::Continues => self.newest.position,
+                Look::Restarted => {
+                    Position { salt1: index.salt1, salt2: index.salt2, frame: 0, checksum: [0, 0] }
+                }
+                Look::Broken => return Err(broken("the log was restarted unseen")),
+            };
+            let header = source.files().wal_header()?.ok_or_else(unstable)?;
+            if (header.salt1, header.salt2) != (index.salt1, index.salt2) {
+                return Err(unstable());
+            }
+            if header.page_size != self.page_size {
+                return Err(broken("the page size changed"));
+            }
+            let batch = self.scan(source, header, from, &index)?;
+            let staged = self.stage(source, from, &batch, &index)?;
+            captured.files += 1;
+            captured.wal_bytes += u64::from(batch.frames) * (FRAME_HEADER_SIZE + self.page_size.bytes()) as u64;
+            on_staged(staged);
+        }
+    }
+
+    fn scan(&self, source: &Source, header: wal::Header, from: Position, index: &IndexHeader) -> Result<Batch> {
+        let span = Span { from, max_frame: index.max_frame, max_bytes: self.max_batch_bytes };
+        let batch = source.files().scan(header, span)?;
+        let batch = batch.ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, "the WAL holds no commit where the WAL-index says there is one")
+        })?;
+        let at_end = batch.end.frame == index.max_frame;
+        if at_end && batch.end.checksum != index.frame_checksum {
+            return Err(Error::new(ErrorKind::Corrupt, "the WAL and the WAL-index disagree on the last commit"));
+        }
+        Ok(batch)
+    }
+
+    fn stage(&mut self, source: &Source, from: Position, batch: &Batch, index: &IndexHeader) -> Result<Staged> {
+        let staged = Staged { txid: self.newest.txid.next(), position: batch.end, is_base: false };
+        let mut header = plain_header(self.page_size, batch.commit, staged.txid, self.next_timestamp());
+        set_wal_range(&mut header, from.frame, batch.end);
+        let mut unfinished = self.local.create_unfinished()?;
+        let mut encoder = Encoder::new(header)?;
+        let mut out = encoder.header_bytes().to_vec();
+        let mut page = vec![0; self.page_size.bytes()];
+        for number in self.pages_to_store(batch) {
+            match batch.pages.binary_search_by_key(&number, |&(page, _)| page) {
+                Ok(at) => source.files().read_frame_page(self.page_size, batch.pages[at].1, &mut page)?,
+                Err(_) => source.files().read_db_page(number, &mut page)?,
+            }
+            encoder.page(number, &page, &mut out)?;
+            flush(&mut unfinished, &mut out, WRITE_LEN)?;
+        }
+        encoder.finish(&mut out)?;
+        flush(&mut unfinished, &mut out, 1)?;
+        let after = source.index().ok_or_else(unstable)?;
+        if (after.salt1, after.salt2) != (index.salt1, index.salt2) {
+            return Err(broken("the log was restarted while it was being copied"));
+        }
+        self.local.publish(unfinished, &staged)?;
+        self.newest = staged;
+        self.commit = batch.commit;
+        Ok(staged)
+    }
+
+    /// Pages of the batch, plus pages by which the database grew without logging them: SQLite does not write free
+    /// pages to the log, and a restore without them has holes.
+    fn pages_to_store(&self, batch: &Batch) -> impl Iterator<Item = PageNumber> + use<> {
+        let lock_page = self.page_size.lock_page();
+        let grown = (self.commit + 1..=batch.commit).map(PageNumber);
+        let mut numbers: Vec<PageNumber> = batch.pages.iter().map(|&(page, _)| page).chain(grown).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers.into_iter().filter(move |&number| number != lock_page)
+    }
+}
+
+/// The index as it was when `target` was the newest commit.
+fn capped(index: IndexHeader, target: Option<&Position>) -> IndexHeader {
+    match target {
+        Some(target) if (target.salt1, target.salt2) == (index.salt1, index.salt2) => {
+            IndexHeader { max_frame: target.frame, frame_checksum: target.checksum, ..index }
+        }
+        _ => index,
+    }
+}
+
+/// Appends `out` to the file once it has at least `threshold` bytes.
+pub fn flush(unfinished: &mut Unfinished, out: &mut Vec<u8>, threshold: usize) -> Result<()> {
+    if out.len() >= threshold {
+        unfinished.append(out)?;
+        out.clear();
+    }
+    Ok(())
+}
+
+/// The transaction behind which the chain has nothing yet.
+pub const NO_TXID: Txid = Txid(0);
+
+fn unstable() -> Error {
+    Error::new(ErrorKind::Transient, "the WAL-index is being changed; it will be read again")
+}
+
+fn broken(what: &str) -> Error {
+    Error::new(ErrorKind::Conflict, format!("continuity is lost: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(salt1: u32, max_frame: u32, sum: u32) -> IndexHeader {
+        IndexHeader {
+            change: 0,
+            max_frame,
+            page_count: 1,
+            page_size: PageSize::new(512),
+            frame_checksum: [sum, sum],
+            salt1,
+            salt2: salt1,
+            backfilled: 0,
+            backfill_attempted: 0,
+        }
+    }
+
+    #[test]
+    fn only_a_pinned_successor_continues_a_position() {
+        let position = Position { salt1: 5, salt2: 5, frame: 10, checksum: [1, 1] };
+        assert_eq!(look(&position, false, &index(5, 10, 1)), Look::Unchanged);
+        assert_eq!(look(&position, false, &index(5, 10, 2)), Look::Broken, "same place, other content");
+        assert_eq!(look(&position, false, &index(5, 12, 2)), Look::Continues);
+        assert_eq!(look(&position, false, &index(5, 9, 2)), Look::Broken);
+        assert_eq!(look(&position, false, &index(6, 0, 0)), Look::Unchanged);
+        assert_eq!(look(&position, false, &index(6, 3, 2)), Look::Restarted);
+        assert_eq!(look(&position, false, &index(7, 3, 2)), Look::Broken, "two restarts");
+        assert_eq!(look(&position, false, &index(4, 30, 2)), Look::Broken);
+        assert_eq!(look(&position, true, &index(99, 3, 2)), Look::Restarted);
+        let empty = Position::default();
+        assert_eq!(look(&empty, true, &index(99, 3, 2)), Look::Restarted);
+        assert_eq!(look(&empty, false, &index(99, 3, 2)), Look::Broken);
+    }
+}

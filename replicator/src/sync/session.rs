@@ -1,0 +1,355 @@
+//! One open database and its chain: every call here blocks, none waits for the network.
+
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::{Host, OpenMode, UnixMillis};
+use crate::ltx::{HEADER_LEN, Header};
+use crate::sqlite::{CheckpointMode, CheckpointOutcome, DbFacts, LongView, Opened, Source, SourceFiles};
+use crate::wal::{Continuity, IndexHeader, continuity};
+
+use super::Options;
+use super::capture::{Captured, Chain, Look, look};
+use super::local::{LocalState, Staged, newest};
+use super::reconcile::{Reconciled, reconcile};
+
+/// File with the facts about the database file as last seen; a hint that may be stale, never wrong.
+const FACTS_NAME: &str = "facts";
+
+/// An open, pinned database whose chain is known.
+pub struct Session {
+    source: Box<Source>,
+    chain: Chain,
+    /// The index header and then the file facts, as of the last look.
+    baseline: Option<(IndexHeader, DbFacts)>,
+}
+
+/// Result of opening a database.
+pub enum Start {
+    /// No database yet.
+    Absent,
+    /// Copying goes on; these staged files exist and may need uploading.
+    Ready {
+        /// The session.
+        session: Box<Session>,
+        /// Staged files, oldest first.
+        staged: Vec<Staged>,
+        /// For the log: how continuity was established.
+        how: &'static str,
+    },
+    /// The database is pinned, but its chain has to start with a full copy.
+    NeedsBase {
+        /// The pinned database.
+        source: Box<Source>,
+        /// Why.
+        reason: &'static str,
+        /// Newest local record, if there is a usable one.
+        last: Option<LastRecord>,
+    },
+}
+
+/// What is left of a chain that cannot be continued.
+#[derive(Debug, Clone, Copy)]
+pub struct LastRecord {
+    /// Its newest transaction.
+    pub staged: Staged,
+    /// Its newest timestamp.
+    pub timestamp: UnixMillis,
+}
+
+/// Opens the database and establishes where its chain stands.
+///
+/// # Errors
+/// Of opening and reading; can be tried again.
+pub fn start(host: &Host, options: &Options, previous: Option<&SourceFiles>) -> Result<Start> {
+    let source = match Source::open(host, &options.db, options.busy_timeout, previous)? {
+        Opened::Absent => return Ok(Start::Absent),
+        Opened::Ready(source) => source,
+    };
+    let local = LocalState::open(Arc::clone(&host.disk), &options.meta_dir)?;
+    let staged = local.staged()?;
+    let needs_base = |source, reason, last| Ok(Start::NeedsBase { source, reason, last });
+    let last = match newest(&staged) {
+        Ok(Some(last)) => last,
+        Ok(None) => return needs_base(source, "there is no local state", None),
+        Err(error) => {
+            tracing::warn!(%error, "local state is incomplete");
+            return needs_base(source, "staged files are missing", None);
+        }
+    };
+    let header = match read_header(&local, &last) {
+        Ok(header) => header,
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+            tracing::warn!(%error, "local state is damaged");
+            return needs_base(source, "the newest staged file is damaged", None);
+        }
+        Err(error) => return Err(error),
+    };
+    let record = LastRecord { staged: last, timestamp: header.timestamp };
+    let mut chain = Chain {
+        local,
+        newest: last,
+        commit: header.commit,
+        page_size: header.page_size,
+        timestamp: header.timestamp,
+        max_batch_bytes: options.max_batch_bytes,
+        clock: Arc::clone(&host.clock),
+    };
+    let how = if is_continuous(&source, &chain)? {
+        "the log continues"
+    } else {
+        match reconcile(&mut chain, &source, &staged)? {
+            Reconciled::Equal => "no page differs",
+            Reconciled::Differed { pages, staged } => {
+                tracing::warn!(
+                    db = %options.db.display(), pages, txid = %staged.txid,
+                    "the database changed while it was not watched; the pages that differ are published"
+                );
+                "changed pages were staged"
+            }
+            Reconciled::NeedsBase(reason) => return needs_base(source, reason, Some(record)),
+        }
+    };
+    let staged = chain.local.staged()?;
+    let mut session = Box::new(Session { source, chain, baseline: None });
+    session.rebase_facts();
+    Ok(Start::Ready { session, staged, how })
+}
+
+fn read_header(local: &LocalState, staged: &Staged) -> Result<Header> {
+    let path = local.path(&staged.name());
+    let io = |error| Error::io(format!("local state: cannot read {}", path.display()), error);
+    let mut bytes = [0; HEADER_LEN];
+    local.disk().open(&path, OpenMode::Read).map_err(io)?.read_exact_at(&mut bytes, 0).map_err(io)?;
+    Header::from_bytes(&bytes).map_err(|error| error.context(path.display()))
+}
+
+/// Continuity across the time in which nobody pinned the log: the log itself must prove it, and nobody may have
+/// touched the database file.
+fn is_continuous(source: &Source, chain: &Chain) -> Result<bool> {
+    let position = chain.newest.position;
+    let header = source.files().wal_header()?;
+    let frame_checksum = match &header {
+        Some(header) if position.frame > 0 => source.files().frame_checksum(header, position.frame)?,
+        _ => None,
+    };
+    let facts = source.files().db_facts()?;
+    let untouched = saved_facts(&chain.local)? == Some(facts);
+    Ok(untouched && continuity(&position, header.as_ref(), frame_checksum) == Continuity::Proved)
+}
+
+fn facts_text(facts: &DbFacts) -> String {
+    format!("{:x} {:x} {:x} {:x}\n", facts.device, facts.inode, facts.len, facts.changed_nanos)
+}
+
+fn saved_facts(local: &LocalState) -> Result<Option<DbFacts>> {
+    let file = match local.disk().open(&local.path(FACTS_NAME), OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("local state: cannot open the file facts", error)),
+    };
+    let mut bytes = [0; 128];
+    let read = file.read_full_at(&mut bytes, 0);
+    let read = read.map_err(|error| Error::io("local state: cannot read the file facts", error))?;
+    let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
+    let mut numbers = text.split_ascii_whitespace();
+    let mut next = || u64::from_str_radix(numbers.next()?, 16).ok();
+    let parsed = (|| {
+        let (device, inode, len) = (next()?, next()?, next()?);
+        Some(DbFacts { device, inode, len, changed_nanos: next()?.cast_signed() })
+    })();
+    // Only the exact text counts: a torn write must not pass for other facts.
+    Ok(parsed.filter(|facts| facts_text(facts) == text))
+}
+
+/// What changed the database file between two looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileChange {
+    /// Nothing did.
+    None,
+    /// A checkpoint: the WAL-index shows it.
+    Checkpoint,
+    /// Something that is not SQLite in WAL mode.
+    Foreign,
+}
+
+/// Judges a change of the database file. Each pair is an index header and file facts read *after* it, so that a
+/// checkpoint in between shows in the index of the later look at the latest.
+#[must_use]
+pub fn file_change(before: &(IndexHeader, DbFacts), after: &(IndexHeader, DbFacts)) -> FileChange {
+    let ((old, old_facts), (new, new_facts)) = (before, after);
+    if old_facts == new_facts {
+        return FileChange::None;
+    }
+    let restarted = (old.salt1, old.salt2) != (new.salt1, new.salt2);
+    let progressed = old.backfill_attempted != new.backfill_attempted || old.backfilled != new.backfilled;
+    let in_progress = |index: &IndexHeader| index.backfill_attempted > index.backfilled;
+    let explained = restarted || progressed || in_progress(old) || in_progress(new);
+    if explained { FileChange::Checkpoint } else { FileChange::Foreign }
+}
+
+impl Session {
+    /// A session right after a full copy.
+    #[must_use]
+    pub fn after_base(source: Box<Source>, chain: Chain) -> Self {
+        let mut session = Self { source, chain, baseline: None };
+        session.rebase_facts();
+        session
+    }
+
+    /// The open database.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The chain.
+    #[must_use]
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Whether something was committed that has not been copied (or continuity is lost, which copying finds out).
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        let position = &self.chain.newest.position;
+        self.source.index().is_none_or(|index| {
+            look(position, self.source.was_complete_at(position), &index) != Look::Unchanged
+        })
+    }
+
+    /// Frames in the log of which nothing is copied back yet, by SQLite's own account.
+    #[must_use]
+    pub fn log_frames(&self) -> u32 {
+        self.source.index().map_or(0, |index| if index.backfilled == index.max_frame { 0 } else { index.max_frame })
+    }
+
+    /// Checks that path and files are still what was opened.
+    ///
+    /// # Errors
+    /// `Conflict` if the database was replaced or changed past SQLite: open it anew. Others can be tried again.
+    pub fn check_files(&mut self) -> Result<()> {
+        if self.source.is_replaced()? {
+            return Err(Error::new(ErrorKind::Conflict, "the database file was replaced or deleted"));
+        }
+        let Some(index) = self.source.index() else { return Ok(()) };
+        let now = (index, self.source.files().db_facts()?);
+        let change = self.baseline.as_ref().map_or(FileChange::Checkpoint, |before| file_change(before, &now));
+        match change {
+            FileChange::None => {}
+            FileChange::Checkpoint => self.save_facts(&now.1),
+            FileChange::Foreign => {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    "the database file was changed by something other than SQLite",
+                ));
+            }
+        }
+        self.baseline = Some(now);
+        Ok(())
+    }
+
+    /// Copies everything committed and moves the pin behind it.
+    ///
+    /// # Errors
+    /// As [`Chain::capture`].
+    pub fn capture(&mut self, on_staged: &mut dyn FnMut(Staged)) -> Result<Captured> {
+        let captured = self.chain.capture(&self.source, None, on_staged)?;
+        if captured.files > 0 {
+            self.source.move_pin()?;
+        }
+        Ok(captured)
+    }
+
+    /// Copies everything, then tries to get the log into the database file so that it can restart.
+    ///
+    /// # Errors
+    /// Of copying and of the checkpoint. After a failed blocking cycle the session must be opened anew.
+    pub fn checkpoint(
+        &mut self,
+        mode: CheckpointMode,
+        on_staged: &mut dyn FnMut(Staged),
+    ) -> Result<CheckpointOutcome> {
+        let chain = &mut self.chain;
+        let outcome = self.source.checkpoint(mode, |source| {
+            chain.capture(source, None, on_staged)?;
+            Ok(chain.newest.position)
+        })?;
+        self.rebase_facts();
+        Ok(outcome)
+    }
+
+    /// Pins the current state for a snapshot and makes sure that the chain's newest transaction is exactly it.
+    ///
+    /// # Errors
+    /// `Transient` if the log was restarted each time in between.
+    pub fn long_view(&mut self, on_staged: &mut dyn FnMut(Staged)) -> Result<LongView> {
+        for _ in 0..5 {
+            let long = self.source.long_view()?;
+            self.chain.capture(&self.source, Some(&long.view.position), on_staged)?;
+            if long.view.position == self.chain.newest.position {
+                return Ok(long);
+            }
+        }
+        Err(Error::new(ErrorKind::Transient, "the log kept being restarted while a snapshot was to begin"))
+    }
+
+    /// Takes the current facts as known good.
+    fn rebase_facts(&mut self) {
+        let Some(index) = self.source.index() else { return };
+        if let Ok(facts) = self.source.files().db_facts() {
+            self.save_facts(&facts);
+            self.baseline = Some((index, facts));
+        }
+    }
+
+    /// Saves facts without syncing: stale ones only make the next start compare pages.
+    fn save_facts(&self, facts: &DbFacts) {
+        let local = &self.chain.local;
+        let written = local.disk().open(&local.path(FACTS_NAME), OpenMode::Truncate).and_then(|file| {
+            file.write_all_at(facts_text(facts).as_bytes(), 0)
+        });
+        if let Err(error) = written {
+            tracing::debug!(%error, "could not save the facts about the database file");
+        }
+    }
+
+    /// Ends the session; the files are returned so that a later one can use their descriptors.
+    #[must_use]
+    pub fn close(self) -> Arc<SourceFiles> {
+        let files = Arc::clone(self.source.files());
+        drop(self.source);
+        files
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(attempted: u32, backfilled: u32) -> IndexHeader {
+        IndexHeader {
+            change: 1,
+            max_frame: 9,
+            page_count: 1,
+            page_size: None,
+            frame_checksum: [0, 0],
+            salt1: 1,
+            salt2: 1,
+            backfilled,
+            backfill_attempted: attempted,
+        }
+    }
+
+    #[test]
+    fn a_file_change_needs_a_checkpoint_to_explain_it() {
+        let facts = |changed_nanos| DbFacts { changed_nanos, ..DbFacts::default() };
+        let before = (index(4, 4), facts(1));
+        assert_eq!(file_change(&before, &(index(9, 4), facts(1))), FileChange::None);
+        assert_eq!(file_change(&before, &(index(9, 4), facts(2))), FileChange::Checkpoint);
+        assert_eq!(file_change(&before, &(index(9, 9), facts(2))), FileChange::Checkpoint);
+        assert_eq!(file_change(&before, &(index(4, 4), facts(2))), FileChange::Foreign);
+        let restarted = IndexHeader { salt1: 2, ..index(4, 4) };
+        assert_eq!(file_change(&before, &(restarted, facts(2))), FileChange::Checkpoint);
+    }
+}
