@@ -4,14 +4,24 @@
 //! Must not parse WAL or LTX bytes itself ([`crate::wal`], [`crate::ltx`]), nor decide on levels and retention
 //! ([`crate::compact`]).
 
+mod backoff;
+mod base;
 pub mod capture;
+mod contact;
+mod follow;
+mod handle;
 pub mod image;
 pub mod local;
 mod options;
 pub mod pages;
+mod policy;
+mod queue;
 pub mod reconcile;
 pub mod session;
 mod status;
+mod task;
+mod upload;
 
+pub use handle::{Handle, start};
 pub use options::{Options, default_meta_dir};
 pub use status::{State, Status};

@@ -4,17 +4,21 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Host, OpenMode, UnixMillis};
-use crate::ltx::{HEADER_LEN, Header};
+use crate::ltx::{HEADER_LEN, Header, Txid};
 use crate::sqlite::{CheckpointMode, CheckpointOutcome, DbFacts, LongView, Opened, Source, SourceFiles};
 use crate::wal::{Continuity, IndexHeader, continuity};
 
 use super::Options;
 use super::capture::{Captured, Chain, Look, look};
 use super::local::{LocalState, Staged, newest};
+use super::pages::PageTable;
 use super::reconcile::{Reconciled, reconcile};
 
 /// File with the facts about the database file as last seen; a hint that may be stale, never wrong.
 const FACTS_NAME: &str = "facts";
+
+/// Staged files are removed in batches of at least this many.
+const TIDY_FILES: usize = 32;
 
 /// An open, pinned database whose chain is known.
 pub struct Session {
@@ -314,12 +318,35 @@ impl Session {
         }
     }
 
-    /// Ends the session; the files are returned so that a later one can use their descriptors.
+    /// Removes staged files that are durable in the store and folded into the page table; the newest stays, because
+    /// its name is the position.
+    ///
+    /// # Errors
+    /// Of folding and removing; can be tried again.
+    pub fn tidy(&mut self, replicated: Txid) -> Result<()> {
+        let local = &self.chain.local;
+        let staged = local.staged()?;
+        let newest = self.chain.newest.txid;
+        let removable = |file: &Staged| file.txid <= replicated && file.txid < newest;
+        if staged.iter().filter(|file| removable(file)).count() < TIDY_FILES {
+            return Ok(());
+        }
+        let mut kept_from = Txid(0);
+        if let Some(mut table) = PageTable::open(local)? {
+            table.catch_up(local, &staged)?;
+            kept_from = table.complete_to();
+        }
+        for file in staged.iter().filter(|file| removable(file) && file.txid <= kept_from) {
+            local.remove(&file.name())?;
+        }
+        Ok(())
+    }
+
+    /// Gives up the chain but keeps the database pinned.
     #[must_use]
-    pub fn close(self) -> Arc<SourceFiles> {
-        let files = Arc::clone(self.source.files());
-        drop(self.source);
-        files
+    pub fn into_source(self: Box<Self>) -> (Box<Source>, LastRecord) {
+        let last = LastRecord { staged: self.chain.newest, timestamp: self.chain.timestamp };
+        (self.source, last)
     }
 }
 

@@ -1,0 +1,332 @@
+//! Following an open database: when to look, copy, checkpoint, tidy up, and how to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::Watcher;
+use crate::ltx::Txid;
+use crate::sqlite::{CheckpointMode, CheckpointOutcome};
+
+use super::backoff::Backoff;
+use super::image::image_header;
+use super::policy::{self, CheckpointFacts};
+use super::session::Session;
+use super::task::{Shared, SnapshotRequest, SnapshotSource, Stop};
+use super::Options;
+
+/// Why following ended.
+pub enum Ended {
+    /// There is no database.
+    Absent,
+    /// On request; the result says whether the store holds everything.
+    Stopped(Result<()>),
+    /// The database must be opened anew.
+    Reopen {
+        /// Why.
+        reason: String,
+    },
+    /// The chain must start anew.
+    Rebase {
+        /// Transaction id of the full copy.
+        next: Txid,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody else writes to the replica.
+    Fenced(Error),
+}
+
+/// What woke the loop.
+enum Wake {
+    News,
+    Tick,
+    SyncNow,
+    Stop(Duration),
+    Snapshot(SnapshotRequest),
+}
+
+/// Follows one session.
+pub struct Follower<'a> {
+    shared: &'a Arc<Shared>,
+    /// Away only while blocking work has it.
+    session: Option<Box<Session>>,
+    watcher: Option<Box<dyn Watcher>>,
+    /// Earliest time of the next copy under load.
+    not_before: Instant,
+    next_tick: Instant,
+    /// When frames of the current log were first seen.
+    log_since: Instant,
+    checkpoint_backoff: Backoff,
+    checkpoint_not_before: Instant,
+    copy_backoff: Backoff,
+}
+
+impl<'a> Follower<'a> {
+    /// Starts following.
+    #[must_use]
+    pub fn new(shared: &'a Arc<Shared>, session: Box<Session>) -> Self {
+        let now = Instant::now();
+        let Options { db, monitor_interval, .. } = &shared.options;
+        let watcher = shared.host.watch.watch(&crate::host::with_suffix(db, "-wal"));
+        Self {
+            shared,
+            session: Some(session),
+            watcher,
+            not_before: now,
+            next_tick: now + *monitor_interval,
+            log_since: now,
+            checkpoint_backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60)),
+            checkpoint_not_before: now,
+            copy_backoff: Backoff::new(*monitor_interval, Duration::from_secs(30)),
+        }
+    }
+
+    /// Follows until something ends it.
+    ///
+    /// # Errors
+    /// Failures that opening the database anew may overcome.
+    pub async fn run(&mut self, stop: &mut Stop, requests: &mut mpsc::Receiver<SnapshotRequest>) -> Result<Ended> {
+        loop {
+            match self.wake(stop, requests).await {
+                Wake::News | Wake::SyncNow => {
+                    if let Some(ended) = self.copy().await? {
+                        return Ok(ended);
+                    }
+                    self.checkpoint_if_due().await?;
+                }
+                Wake::Tick => {
+                    if let Some(ended) = self.tick().await? {
+                        return Ok(ended);
+                    }
+                }
+                Wake::Snapshot(reply) => self.snapshot(reply).await,
+                Wake::Stop(deadline) => return Ok(Ended::Stopped(self.finish(deadline).await)),
+            }
+        }
+    }
+
+    async fn wake(&mut self, stop: &mut Stop, requests: &mut mpsc::Receiver<SnapshotRequest>) -> Wake {
+        let sync_now = Arc::clone(&self.shared.sync_now);
+        let next_tick = self.next_tick;
+        tokio::select! {
+            biased;
+            stopped = stop.wait_for(Option::is_some) => {
+                Wake::Stop(stopped.ok().and_then(|deadline| *deadline).unwrap_or_default())
+            }
+            () = sync_now.notified() => Wake::SyncNow,
+            Some(reply) = requests.recv() => Wake::Snapshot(reply),
+            () = self.news() => Wake::News,
+            () = tokio::time::sleep_until(next_tick) => Wake::Tick,
+        }
+    }
+
+    /// Resolves when there are new commits and it is time to copy them. Without change notification it may never
+    /// resolve: the tick finds them.
+    async fn news(&mut self) {
+        loop {
+            let session = self.session.as_ref().expect("present outside blocking work");
+            let changed = self.watcher.as_mut().map(|watcher| watcher.changed());
+            if session.has_news() {
+                tokio::time::sleep_until(self.not_before).await;
+                return;
+            }
+            match changed {
+                Some(changed) => changed.await,
+                None => std::future::pending().await,
+            }
+            // The log is written before the index says that it is committed: wait a little for that.
+            for millis in [0, 1, 2, 4, 8, 16] {
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+                if session.has_news() {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn blocking<T, F>(&mut self, work: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Session, &Shared) -> T + Send + 'static,
+    {
+        let mut session = self.session.take().expect("present outside blocking work");
+        let shared = Arc::clone(self.shared);
+        let (session, result) = self
+            .shared
+            .host
+            .blocking(move || {
+                let result = work(&mut session, &shared);
+                (session, result)
+            })
+            .await;
+        self.session = Some(session);
+        result
+    }
+
+    /// Copies what is new. Failures that lose continuity end the session; others are repeated with back-off.
+    async fn copy(&mut self) -> Result<Option<Ended>> {
+        let started = Instant::now();
+        let captured = self
+            .blocking(|session, shared| {
+                let now = shared.host.clock.now();
+                session.capture(&mut |staged| shared.push(staged, now))
+            })
+            .await;
+        match captured {
+            Ok(captured) => {
+                self.copy_backoff.reset();
+                self.not_before = started + self.shared.options.sync_interval;
+                if captured.files > 0 {
+                    self.note_copied(captured.wal_bytes);
+                }
+                Ok(None)
+            }
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                Ok(Some(Ended::Reopen { reason: error.to_string() }))
+            }
+            Err(error) => {
+                self.shared.report("copy new commits", &error);
+                self.not_before = started + self.copy_backoff.next(self.shared.host.entropy.as_ref());
+                Ok(None)
+            }
+        }
+    }
+
+    fn note_copied(&self, wal_bytes: u64) {
+        let session = self.session.as_ref().expect("present outside blocking work");
+        let chain = session.chain();
+        let page_size = u64::from(chain.page_size.get());
+        self.shared.update(|status| {
+            status.sync_count += 1;
+            status.wal_bytes_total += wal_bytes;
+            status.db_size = u64::from(chain.commit) * page_size;
+            status.wal_size = u64::from(chain.newest.position.frame) * (page_size + 24) + 32;
+        });
+    }
+
+    async fn tick(&mut self) -> Result<Option<Ended>> {
+        self.next_tick = Instant::now() + self.shared.options.monitor_interval;
+        match self.blocking(|session, _| session.check_files()).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                return Ok(Some(Ended::Reopen { reason: error.to_string() }));
+            }
+            Err(error) => self.shared.report("examine the database", &error),
+        }
+        let now = self.shared.host.clock.now();
+        let has_news = self.session.as_ref().is_some_and(|session| session.has_news());
+        if has_news && Instant::now() >= self.not_before {
+            if let Some(ended) = self.copy().await? {
+                return Ok(Some(ended));
+            }
+        } else if !has_news && self.shared.queue.is_empty() {
+            self.shared.update(|status| {
+                if status.replicated_txid.is_some() && status.replicated_txid == status.local_txid {
+                    status.last_sync = status.last_sync.max(Some(now));
+                }
+            });
+        }
+        self.checkpoint_if_due().await?;
+        self.tidy().await;
+        Ok(None)
+    }
+
+    async fn checkpoint_if_due(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let frames = self.session.as_ref().map_or(0, |session| session.log_frames());
+        if frames == 0 {
+            self.log_since = now;
+        }
+        let facts = CheckpointFacts {
+            frames,
+            age: now.duration_since(self.log_since),
+            may_try: now >= self.checkpoint_not_before,
+        };
+        let Some(mode) = policy::checkpoint_due(&facts, &self.shared.options) else { return Ok(()) };
+        let outcome = self
+            .blocking(move |session, shared| {
+                let now = shared.host.clock.now();
+                session.checkpoint(mode, &mut |staged| shared.push(staged, now))
+            })
+            .await;
+        self.shared.update(|status| status.checkpoint_count += 1);
+        match outcome {
+            Ok(CheckpointOutcome::Complete) => {
+                self.checkpoint_backoff.reset();
+                self.log_since = Instant::now();
+                Ok(())
+            }
+            Ok(CheckpointOutcome::Partial { log, copied }) => {
+                tracing::debug!(db = %self.shared.options.db.display(), log, copied, "checkpoint is not complete");
+                self.delay_checkpoint();
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.update(|status| status.checkpoint_error_count += 1);
+                self.delay_checkpoint();
+                let fatal = mode == CheckpointMode::Blocking || error.kind() == ErrorKind::Conflict;
+                if fatal { Err(error) } else { Ok(self.shared.report("checkpoint", &error)) }
+            }
+        }
+    }
+
+    fn delay_checkpoint(&mut self) {
+        let wait = self.checkpoint_backoff.next(self.shared.host.entropy.as_ref());
+        self.checkpoint_not_before = Instant::now() + wait;
+    }
+
+    /// Removes staged files that are no longer needed.
+    async fn tidy(&mut self) {
+        let Some(replicated) = self.shared.status().replicated_txid else { return };
+        if let Err(error) = self.blocking(move |session, _| session.tidy(replicated)).await {
+            self.shared.report("tidy up staged files", &error);
+        }
+    }
+
+    async fn snapshot(&mut self, reply: SnapshotRequest) {
+        let source = self
+            .blocking(|session, shared| {
+                let now = shared.host.clock.now();
+                let long = session.long_view(&mut |staged| shared.push(staged, now))?;
+                let txid = session.chain().newest.txid;
+                let header = image_header(&long.view, Txid(1), txid, session.chain().timestamp);
+                Ok(SnapshotSource { long, txid, header })
+            })
+            .await;
+        // If nobody waits any more the pin ends here.
+        let _ = reply.send(source);
+    }
+
+    /// The last copy, then waits until all is durable in the store.
+    async fn finish(&mut self, deadline: Duration) -> Result<()> {
+        let until = Instant::now() + deadline;
+        let copied = self
+            .blocking(|session, shared| {
+                session.check_files()?;
+                let now = shared.host.clock.now();
+                session.capture(&mut |staged| shared.push(staged, now))
+            })
+            .await;
+        let drained = tokio::time::timeout_at(until, self.shared.queue.wait_until_empty()).await;
+        copied.map_err(|error| error.context("final sync"))?;
+        let status = self.shared.status();
+        if drained.is_err() || status.local_txid != status.replicated_txid {
+            let replicated = status.replicated_txid.map_or_else(|| "nothing".to_owned(), |txid| txid.to_string());
+            let why = status.error.map(|error| format!("; last error: {error}")).unwrap_or_default();
+            return Err(Error::new(
+                ErrorKind::Transient,
+                format!(
+                    "final sync of {} is not complete after {} ms: {} files are staged, the store has {replicated}{why}",
+                    self.shared.options.db.display(),
+                    deadline.as_millis(),
+                    self.shared.queue.len(),
+                ),
+            ));
+        }
+        Ok(())
+    }
+}

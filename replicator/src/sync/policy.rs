@@ -1,0 +1,53 @@
+//! When to checkpoint: a pure decision.
+
+use std::time::Duration;
+
+use super::Options;
+use crate::sqlite::CheckpointMode;
+
+/// What the decision depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckpointFacts {
+    /// Frames in the log, 0 if all are in the database file.
+    pub frames: u32,
+    /// How long the log has had frames.
+    pub age: Duration,
+    /// Whether the pause after an incomplete attempt is over.
+    pub may_try: bool,
+}
+
+/// Whether, and how, to checkpoint now.
+#[must_use]
+pub fn checkpoint_due(facts: &CheckpointFacts, options: &Options) -> Option<CheckpointMode> {
+    if facts.frames == 0 || !facts.may_try {
+        return None;
+    }
+    if options.truncate_pages.is_some_and(|limit| facts.frames >= limit) {
+        return Some(CheckpointMode::Blocking);
+    }
+    let by_size = facts.frames >= options.min_checkpoint_pages;
+    let by_age = !options.checkpoint_interval.is_zero() && facts.age >= options.checkpoint_interval;
+    (by_size || by_age).then_some(CheckpointMode::Passive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_age_and_patience_decide() {
+        let mut options = Options::new("a.db".into());
+        let facts = |frames, secs, may_try| CheckpointFacts { frames, age: Duration::from_secs(secs), may_try };
+        let passive = Some(CheckpointMode::Passive);
+        assert_eq!(checkpoint_due(&facts(0, 999, true), &options), None);
+        assert_eq!(checkpoint_due(&facts(1, 1, true), &options), None);
+        assert_eq!(checkpoint_due(&facts(1, 60, true), &options), passive);
+        assert_eq!(checkpoint_due(&facts(1000, 0, true), &options), passive);
+        assert_eq!(checkpoint_due(&facts(1000, 99, false), &options), None);
+        assert_eq!(checkpoint_due(&facts(9_999_999, 0, true), &options), passive, "never blocks unasked");
+        options.truncate_pages = Some(5000);
+        assert_eq!(checkpoint_due(&facts(5000, 0, true), &options), Some(CheckpointMode::Blocking));
+        options.checkpoint_interval = Duration::ZERO;
+        assert_eq!(checkpoint_due(&facts(1, 9999, true), &options), None);
+    }
+}

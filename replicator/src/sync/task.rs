@@ -1,0 +1,318 @@
+//! The life of a replicated database: open, establish the chain, follow, and begin again when something breaks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::bucket::Bucket;
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::{Host, UnixMillis};
+use crate::ltx::{Header, Txid};
+use crate::replica::Inventory;
+use crate::sqlite::{LongView, Source, SourceFiles};
+
+use super::backoff::Backoff;
+use super::contact::base_txid;
+use super::follow::{self, Ended};
+use super::local::Staged;
+use super::queue::{Queue, Queued};
+use super::session::{self, LastRecord, Session, Start};
+use super::upload::{self, UploadEnd};
+use super::{Options, State, Status, base};
+
+/// Longest wait between repeated failures.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+/// What all parts of one database's replication share.
+pub struct Shared {
+    /// Clock, disk and the rest.
+    pub host: Host,
+    /// Settings.
+    pub options: Options,
+    /// Where the replica is.
+    pub bucket: Arc<dyn Bucket>,
+    /// Staged files waiting for upload.
+    pub queue: Queue,
+    /// Someone asks to look for commits now.
+    pub sync_now: Arc<Notify>,
+    status: watch::Sender<Status>,
+}
+
+/// A state of the database pinned for a snapshot.
+pub struct SnapshotSource {
+    /// The pages, and the reader that pins them.
+    pub long: LongView,
+    /// The transaction they stand for.
+    pub txid: Txid,
+    /// Header of the snapshot file.
+    pub header: Header,
+}
+
+/// Asks the following task for a [`SnapshotSource`].
+pub type SnapshotRequest = oneshot::Sender<Result<SnapshotSource>>;
+
+/// Set once, to the time that a final sync may take.
+pub type Stop = watch::Receiver<Option<Duration>>;
+
+impl Shared {
+    /// The shared part and the receiving end of its status.
+    #[must_use]
+    pub fn new(host: Host, options: Options, bucket: Arc<dyn Bucket>) -> (Self, watch::Receiver<Status>) {
+        let (status, receiver) = watch::channel(Status::default());
+        let (queue, sync_now) = (Queue::default(), Arc::new(Notify::new()));
+        (Self { host, options, bucket, queue, sync_now, status }, receiver)
+    }
+
+    /// Changes the status.
+    pub fn update(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_modify(change);
+    }
+
+    /// The current status.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Waiting between failures.
+    #[must_use]
+    pub fn backoff(&self) -> Backoff {
+        Backoff::new(self.options.sync_interval.max(Duration::from_millis(100)), MAX_BACKOFF)
+    }
+
+    /// Reports a failure and waits before the next attempt.
+    pub async fn wait_after(&self, what: &str, error: Error, backoff: &mut Backoff) {
+        self.report(what, &error);
+        tokio::time::sleep(backoff.next(self.host.entropy.as_ref())).await;
+    }
+
+    /// Reports a failure.
+    pub fn report(&self, what: &str, error: &Error) {
+        tracing::error!(db = %self.options.db.display(), %error, "cannot {what}");
+        self.update(|status| {
+            status.state = State::Failing;
+            status.error = Some(format!("cannot {what}: {error}"));
+            status.disk_full = error.kind() == ErrorKind::Exhausted;
+            status.sync_error_count += 1;
+        });
+    }
+
+    /// Appends a captured file to the upload queue.
+    pub fn push(&self, staged: Staged, captured_at: UnixMillis) {
+        self.queue.push(Queued { staged, captured_at });
+        self.update(|status| status.local_txid = Some(staged.txid));
+    }
+
+    /// Records that everything up to `txid`, and so everything committed before `captured_at`, is durable in the
+    /// store. This is the only place where anything is acknowledged.
+    pub fn acknowledge(&self, txid: Txid, captured_at: Option<UnixMillis>) {
+        self.queue.acknowledge(txid);
+        self.update(|status| {
+            status.state = State::Replicating;
+            status.error = None;
+            status.disk_full = false;
+            status.replicated_txid = status.replicated_txid.max(Some(txid));
+            status.last_sync = status.last_sync.max(captured_at);
+        });
+    }
+
+    /// A transaction id above everything known on either side.
+    #[must_use]
+    pub fn next_base_txid(&self) -> Txid {
+        let status = self.status.borrow();
+        status.local_txid.max(status.replicated_txid).map_or(Txid(1), Txid::next)
+    }
+}
+
+/// Replicates until stopped.
+///
+/// # Errors
+/// If, at the end, the store does not hold everything committed.
+pub async fn run(
+    shared: Arc<Shared>,
+    mut stop: Stop,
+    snapshots: mpsc::Sender<SnapshotRequest>,
+    mut requests: mpsc::Receiver<SnapshotRequest>,
+) -> Result<()> {
+    let result = run_until_stopped(&shared, &mut stop, &snapshots, &mut requests).await;
+    shared.update(|status| {
+        status.state = State::Stopped;
+        if let Err(error) = &result {
+            status.error = Some(error.to_string());
+        }
+    });
+    result
+}
+
+async fn run_until_stopped(
+    shared: &Arc<Shared>,
+    stop: &mut Stop,
+    snapshots: &mpsc::Sender<SnapshotRequest>,
+    requests: &mut mpsc::Receiver<SnapshotRequest>,
+) -> Result<()> {
+    let mut backoff = shared.backoff();
+    let mut life = Life { previous: None, base: None };
+    loop {
+        let pause = match life.one_session(shared, stop, snapshots, requests).await {
+            Ok(Ended::Stopped(result)) => return result,
+            Ok(Ended::Fenced(error)) => {
+                tracing::error!(db = %shared.options.db.display(), %error, "replication stopped");
+                return Err(error);
+            }
+            Ok(Ended::Absent) => {
+                shared.update(|status| status.state = State::WaitingForDatabase);
+                backoff.reset();
+                shared.options.monitor_interval
+            }
+            Ok(Ended::Reopen { reason }) => {
+                tracing::warn!(db = %shared.options.db.display(), reason, "opening the database anew");
+                Duration::from_millis(10)
+            }
+            Ok(Ended::Rebase { next, reason }) => {
+                tracing::warn!(db = %shared.options.db.display(), %next, reason, "a full copy is needed");
+                life.base = Some(next);
+                Duration::ZERO
+            }
+            Err(error) => {
+                shared.report("replicate", &error);
+                backoff.next(shared.host.entropy.as_ref())
+            }
+        };
+        if stopped_within(stop, pause).await {
+            return not_in_sync(shared);
+        }
+    }
+}
+
+/// Waits; returns whether stopping was asked for.
+async fn stopped_within(stop: &mut Stop, pause: Duration) -> bool {
+    if stop.borrow().is_some() {
+        return true;
+    }
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(Option::is_some) => true,
+        () = tokio::time::sleep(pause) => false,
+    }
+}
+
+/// The answer to a stop when no database is open.
+fn not_in_sync(shared: &Shared) -> Result<()> {
+    let status = shared.status();
+    if status.state == State::WaitingForDatabase {
+        return Ok(());
+    }
+    let why = status.error.unwrap_or_else(|| "the database was not open yet".to_owned());
+    Err(Error::new(ErrorKind::Cancelled, format!("stopped before everything was replicated: {why}")))
+}
+
+/// What is carried from one session to the next.
+struct Life {
+    /// Files of the last session, for their descriptors.
+    previous: Option<Arc<SourceFiles>>,
+    /// A full copy is to be published as at least this transaction.
+    base: Option<Txid>,
+}
+
+impl Life {
+    async fn one_session(
+        &mut self,
+        shared: &Arc<Shared>,
+        stop: &mut Stop,
+        snapshots: &mpsc::Sender<SnapshotRequest>,
+        requests: &mut mpsc::Receiver<SnapshotRequest>,
+    ) -> Result<Ended> {
+        let (host, options, previous) = (shared.host.clone(), shared.options.clone(), self.previous.take());
+        let (previous, start) = shared
+            .host
+            .blocking(move || {
+                let start = session::start(&host, &options, previous.as_deref());
+                (previous, start)
+            })
+            .await;
+        self.previous = previous;
+        let (session, staged) = match start? {
+            Start::Absent => return Ok(Ended::Absent),
+            Start::Ready { session, .. } if self.base.is_some() => {
+                let (source, last) = session.into_source();
+                self.new_chain(shared, stop, source, Some(last)).await?
+            }
+            Start::Ready { session, staged, how } => {
+                tracing::info!(db = %shared.options.db.display(), txid = %session.chain().newest.txid, how, "initialized db");
+                (session, staged)
+            }
+            Start::NeedsBase { source, reason, last } => {
+                tracing::info!(db = %shared.options.db.display(), reason, "a full copy is needed");
+                self.previous = Some(Arc::clone(source.files()));
+                self.new_chain(shared, stop, source, last).await?
+            }
+        };
+        self.previous = Some(Arc::clone(session.source().files()));
+        self.follow(shared, stop, session, staged, snapshots, requests).await
+    }
+
+    /// Publishes a full copy as a new chain. Waits for the store as long as it takes; the database stays pinned.
+    async fn new_chain(
+        &mut self,
+        shared: &Arc<Shared>,
+        stop: &mut Stop,
+        source: Box<Source>,
+        last: Option<LastRecord>,
+    ) -> Result<(Box<Session>, Vec<Staged>)> {
+        let work = async {
+            let inventory = Inventory::load(shared.bucket.as_ref()).await?;
+            let txid = base_txid(last.map(|last| last.staged.txid), &inventory).max(self.base.unwrap_or_default());
+            let (source, chain) = base::publish(shared, source, last, txid).await?;
+            Ok::<_, Error>((source, chain, txid))
+        };
+        let (source, chain, txid) = tokio::select! {
+            biased;
+            _ = stop.wait_for(Option::is_some) => {
+                return Err(Error::new(ErrorKind::Cancelled, "stopped before the first full copy was complete"));
+            }
+            done = work => done?,
+        };
+        self.base = None;
+        shared.queue.acknowledge(Txid(u64::MAX));
+        shared.update(|status| {
+            status.local_txid = Some(txid);
+            status.replicated_txid = Some(txid);
+        });
+        tracing::info!(db = %shared.options.db.display(), %txid, pages = chain.commit, "full copy complete");
+        let staged = vec![chain.newest];
+        Ok((Box::new(Session::after_base(source, chain)), staged))
+    }
+
+    async fn follow(
+        &mut self,
+        shared: &Arc<Shared>,
+        stop: &mut Stop,
+        session: Box<Session>,
+        staged: Vec<Staged>,
+        snapshots: &mpsc::Sender<SnapshotRequest>,
+        requests: &mut mpsc::Receiver<SnapshotRequest>,
+    ) -> Result<Ended> {
+        shared.queue.acknowledge(Txid(u64::MAX));
+        let now = shared.host.clock.now();
+        for &file in staged.iter().filter(|file| !file.is_base) {
+            shared.push(file, now);
+        }
+        shared.update(|status| status.local_txid = staged.last().map(|file| file.txid));
+        // Dropped at the end of the session, which ends the tasks.
+        let mut uploader = JoinSet::new();
+        uploader.spawn(upload::run(Arc::clone(shared), session.chain().local.clone(), staged));
+        let _ = snapshots;
+        let mut follower = follow::Follower::new(shared, session);
+        tokio::select! {
+            biased;
+            ended = follower.run(stop, requests) => ended,
+            Some(end) = uploader.join_next() => Ok(match end {
+                Ok(UploadEnd::Rebase { next, reason }) => Ended::Rebase { next, reason },
+                Ok(UploadEnd::Fenced(error)) => Ended::Fenced(error),
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }),
+        }
+    }
+}
