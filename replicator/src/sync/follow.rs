@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +17,7 @@ use super::image::image_header;
 use super::policy::{self, CheckpointFacts};
 use super::session::Session;
 use super::task::{Shared, SnapshotRequest, SnapshotSource, Stop};
+use super::upload::UploadEnd;
 use super::Options;
 
 /// Why following ended.
@@ -40,6 +42,37 @@ pub enum Ended {
     Fenced(Error),
 }
 
+impl From<UploadEnd> for Ended {
+    fn from(end: UploadEnd) -> Self {
+        match end {
+            UploadEnd::Rebase { next, reason } => Self::Rebase { next, reason },
+            UploadEnd::Fenced(error) => Self::Fenced(error),
+        }
+    }
+}
+
+/// The task that uploads; it ends with the session.
+pub struct Uploader(JoinSet<UploadEnd>);
+
+impl Uploader {
+    /// Starts uploading.
+    #[must_use]
+    pub fn spawn(work: impl Future<Output = UploadEnd> + Send + 'static) -> Self {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(work);
+        Self(tasks)
+    }
+
+    async fn ended(&mut self) -> UploadEnd {
+        match self.0.join_next().await {
+            Some(Ok(end)) => end,
+            Some(Err(failure)) => std::panic::resume_unwind(failure.into_panic()),
+            // It has ended before and was told then.
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// What woke the loop.
 enum Wake {
     News,
@@ -47,6 +80,7 @@ enum Wake {
     SyncNow,
     Stop(Duration),
     Snapshot(SnapshotRequest),
+    Uploader(UploadEnd),
 }
 
 /// Follows one session.
@@ -79,7 +113,7 @@ impl<'a> Follower<'a> {
             not_before: now,
             next_tick: now + *monitor_interval,
             log_since: now,
-            checkpoint_backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60)),
+            checkpoint_backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(30)),
             checkpoint_not_before: now,
             copy_backoff: Backoff::new(*monitor_interval, Duration::from_secs(30)),
         }
@@ -89,9 +123,14 @@ impl<'a> Follower<'a> {
     ///
     /// # Errors
     /// Failures that opening the database anew may overcome.
-    pub async fn run(&mut self, stop: &mut Stop, requests: &mut mpsc::Receiver<SnapshotRequest>) -> Result<Ended> {
+    pub async fn run(
+        &mut self,
+        stop: &mut Stop,
+        requests: &mut mpsc::Receiver<SnapshotRequest>,
+        uploader: &mut Uploader,
+    ) -> Result<Ended> {
         loop {
-            match self.wake(stop, requests).await {
+            match self.wake(stop, requests, uploader).await {
                 Wake::News | Wake::SyncNow => {
                     if let Some(ended) = self.copy().await? {
                         return Ok(ended);
@@ -104,12 +143,18 @@ impl<'a> Follower<'a> {
                     }
                 }
                 Wake::Snapshot(reply) => self.snapshot(reply).await,
-                Wake::Stop(deadline) => return Ok(Ended::Stopped(self.finish(deadline).await)),
+                Wake::Uploader(end) => return Ok(end.into()),
+                Wake::Stop(deadline) => return Ok(Ended::Stopped(self.finish(deadline, uploader).await)),
             }
         }
     }
 
-    async fn wake(&mut self, stop: &mut Stop, requests: &mut mpsc::Receiver<SnapshotRequest>) -> Wake {
+    async fn wake(
+        &mut self,
+        stop: &mut Stop,
+        requests: &mut mpsc::Receiver<SnapshotRequest>,
+        uploader: &mut Uploader,
+    ) -> Wake {
         let sync_now = Arc::clone(&self.shared.sync_now);
         let next_tick = self.next_tick;
         tokio::select! {
@@ -117,6 +162,7 @@ impl<'a> Follower<'a> {
             stopped = stop.wait_for(Option::is_some) => {
                 Wake::Stop(stopped.ok().and_then(|deadline| *deadline).unwrap_or_default())
             }
+            end = uploader.ended() => Wake::Uploader(end),
             () = sync_now.notified() => Wake::SyncNow,
             Some(reply) = requests.recv() => Wake::Snapshot(reply),
             () = self.news() => Wake::News,
@@ -128,9 +174,9 @@ impl<'a> Follower<'a> {
     /// resolve: the tick finds them.
     async fn news(&mut self) {
         loop {
-            let session = self.session.as_ref().expect("present outside blocking work");
+            // Watching begins before looking, so that a commit in between is not missed.
             let changed = self.watcher.as_mut().map(|watcher| watcher.changed());
-            if session.has_news() {
+            if has_news(self.session.as_deref()) {
                 tokio::time::sleep_until(self.not_before).await;
                 return;
             }
@@ -141,7 +187,7 @@ impl<'a> Follower<'a> {
             // The log is written before the index says that it is committed: wait a little for that.
             for millis in [0, 1, 2, 4, 8, 16] {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
-                if session.has_news() {
+                if has_news(self.session.as_deref()) {
                     break;
                 }
             }
@@ -218,7 +264,7 @@ impl<'a> Follower<'a> {
             Err(error) => self.shared.report("examine the database", &error),
         }
         let now = self.shared.host.clock.now();
-        let has_news = self.session.as_ref().is_some_and(|session| session.has_news());
+        let has_news = has_news(self.session.as_deref());
         if has_news && Instant::now() >= self.not_before {
             if let Some(ended) = self.copy().await? {
                 return Ok(Some(ended));
@@ -302,7 +348,7 @@ impl<'a> Follower<'a> {
     }
 
     /// The last copy, then waits until all is durable in the store.
-    async fn finish(&mut self, deadline: Duration) -> Result<()> {
+    async fn finish(&mut self, deadline: Duration, uploader: &mut Uploader) -> Result<()> {
         let until = Instant::now() + deadline;
         let copied = self
             .blocking(|session, shared| {
@@ -311,8 +357,11 @@ impl<'a> Follower<'a> {
                 session.capture(&mut |staged| shared.push(staged, now))
             })
             .await;
-        let drained = tokio::time::timeout_at(until, self.shared.queue.wait_until_empty()).await;
         copied.map_err(|error| error.context("final sync"))?;
+        let drained = tokio::select! {
+            drained = tokio::time::timeout_at(until, self.shared.queue.wait_until_empty()) => drained,
+            end = uploader.ended() => return Err(end.into_error()),
+        };
         let status = self.shared.status();
         if drained.is_err() || status.local_txid != status.replicated_txid {
             let replicated = status.replicated_txid.map_or_else(|| "nothing".to_owned(), |txid| txid.to_string());
@@ -329,4 +378,9 @@ impl<'a> Follower<'a> {
         }
         Ok(())
     }
+}
+
+/// Not a method: a borrow of the follower must not be held while waiting.
+fn has_news(session: Option<&Session>) -> bool {
+    session.expect("present outside blocking work").has_news()
 }

@@ -25,3 +25,6 @@ mod upload;
 pub use handle::{Handle, start};
 pub use options::{Options, default_meta_dir};
 pub use status::{State, Status};
+
+#[cfg(test)]
+mod tests;

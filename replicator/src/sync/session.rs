@@ -20,6 +20,9 @@ const FACTS_NAME: &str = "facts";
 /// Staged files are removed in batches of at least this many.
 const TIDY_FILES: usize = 32;
 
+/// Attempts in a row to get the whole log into the database file between two commits of a busy writer.
+const CHECKPOINT_ATTEMPTS: u32 = 4;
+
 /// An open, pinned database whose chain is known.
 pub struct Session {
     source: Box<Source>,
@@ -274,11 +277,20 @@ impl Session {
         mode: CheckpointMode,
         on_staged: &mut dyn FnMut(Staged),
     ) -> Result<CheckpointOutcome> {
-        let chain = &mut self.chain;
-        let outcome = self.source.checkpoint(mode, |source| {
-            chain.capture(source, None, on_staged)?;
-            Ok(chain.newest.position)
-        })?;
+        let mut outcome = CheckpointOutcome::Partial { log: 0, copied: 0 };
+        for _ in 0..CHECKPOINT_ATTEMPTS {
+            let chain = &mut self.chain;
+            let before = outcome;
+            outcome = self.source.checkpoint(mode, |source| {
+                chain.capture(source, None, on_staged)?;
+                Ok(chain.newest.position)
+            })?;
+            // Each attempt has less to copy back than the one before, so it is likelier to fit between two commits;
+            // without progress somebody reads an old state, and only time helps.
+            if outcome == CheckpointOutcome::Complete || outcome == before {
+                break;
+            }
+        }
         self.rebase_facts();
         Ok(outcome)
     }

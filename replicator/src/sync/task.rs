@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 
 use crate::bucket::Bucket;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,11 +14,11 @@ use crate::sqlite::{LongView, Source, SourceFiles};
 
 use super::backoff::Backoff;
 use super::contact::base_txid;
-use super::follow::{self, Ended};
+use super::follow::{Ended, Follower, Uploader};
 use super::local::Staged;
 use super::queue::{Queue, Queued};
 use super::session::{self, LastRecord, Session, Start};
-use super::upload::{self, UploadEnd};
+use super::upload;
 use super::{Options, State, Status, base};
 
 /// Longest wait between repeated failures.
@@ -300,19 +299,10 @@ impl Life {
             shared.push(file, now);
         }
         shared.update(|status| status.local_txid = staged.last().map(|file| file.txid));
-        // Dropped at the end of the session, which ends the tasks.
-        let mut uploader = JoinSet::new();
-        uploader.spawn(upload::run(Arc::clone(shared), session.chain().local.clone(), staged));
+        // Dropped at the end of the session, which ends the upload.
+        let local = session.chain().local.clone();
+        let mut uploader = Uploader::spawn(upload::run(Arc::clone(shared), local, staged));
         let _ = snapshots;
-        let mut follower = follow::Follower::new(shared, session);
-        tokio::select! {
-            biased;
-            ended = follower.run(stop, requests) => ended,
-            Some(end) = uploader.join_next() => Ok(match end {
-                Ok(UploadEnd::Rebase { next, reason }) => Ended::Rebase { next, reason },
-                Ok(UploadEnd::Fenced(error)) => Ended::Fenced(error),
-                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-            }),
-        }
+        Follower::new(shared, session).run(stop, requests, &mut uploader).await
     }
 }

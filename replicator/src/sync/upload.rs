@@ -31,6 +31,17 @@ pub enum UploadEnd {
     Fenced(Error),
 }
 
+impl UploadEnd {
+    /// For a caller that cannot start anew.
+    #[must_use]
+    pub fn into_error(self) -> Error {
+        match self {
+            Self::Rebase { reason, .. } => Error::new(ErrorKind::Conflict, format!("a full copy is needed: {reason}")),
+            Self::Fenced(error) => error,
+        }
+    }
+}
+
 /// Uploads until something ends it. Failures that may pass are repeated for ever, and reported while they last.
 pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) -> UploadEnd {
     let mut backoff = shared.backoff();

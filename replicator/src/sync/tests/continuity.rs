@@ -1,0 +1,142 @@
+//! What happens while the replicator is down must not be lost, and must not cost a full copy if it can be avoided.
+
+use super::*;
+
+const MODES: [&str; 4] = ["PASSIVE", "FULL", "RESTART", "TRUNCATE"];
+
+/// Ends replication as a kill does: no final sync.
+async fn kill(handle: Handle) {
+    drop(handle);
+    // Blocking work that has begun runs to its end; wait for the connections to be closed.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+async fn object_sizes(world: &World) -> Vec<u64> {
+    world.bucket.list("", None).await.unwrap().iter().map(|object| object.size).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_restarted_any_number_of_times_while_down() {
+    for restarts in 0..=3 {
+        for (run, mode) in [(2, "PASSIVE"), (20, "FULL"), (60, "RESTART"), (35, "TRUNCATE")] {
+            let world = World::new();
+            let app = world.app();
+            insert(&app, 20);
+            let handle = world.start();
+            settle(&handle).await;
+            app.execute("UPDATE t SET v = randomblob(900)", []).unwrap();
+            settle(&handle).await;
+            kill(handle).await;
+            for _ in 0..restarts {
+                app.execute("UPDATE t SET v = randomblob(900) WHERE id % 2", []).unwrap();
+                checkpoint(&app, mode);
+                insert(&app, run);
+            }
+            let handle = world.start();
+            settle(&handle).await;
+            world.assert_equal(&app).await;
+            insert(&app, 1);
+            stop(handle).await;
+            world.assert_equal(&app).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_without_changes_publishes_nothing() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 50);
+    let handle = world.start();
+    settle(&handle).await;
+    insert(&app, 1);
+    stop(handle).await;
+    let before = object_sizes(&world).await;
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    assert_eq!(object_sizes(&world).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_deleted_by_the_last_closer_costs_only_the_changed_pages() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 400);
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    let before = object_sizes(&world).await;
+    app.execute("UPDATE t SET v = zeroblob(10) WHERE id = 7", []).unwrap();
+    // The last connection to close checkpoints and deletes the log.
+    drop(app);
+    assert!(os::host().disk.metadata(&crate::host::with_suffix(world.db(), "-wal")).is_err());
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    let after = object_sizes(&world).await;
+    assert_eq!(after.len(), before.len() + 1);
+    let total: u64 = after.iter().sum::<u64>() - before.iter().sum::<u64>();
+    assert!(total < 40_000, "only changed pages are published: {total} bytes");
+    world.assert_equal(&world.app()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_file_put_back_is_followed_and_the_newer_state_stays_restorable() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 30);
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    checkpoint(&app, "TRUNCATE");
+    drop(app);
+    let backup = world.dir.path().join("backup.db");
+    copy(world.db(), &backup);
+    let app = world.app();
+    app.execute("UPDATE t SET v = randomblob(700)", []).unwrap();
+    let newer = dump(&app);
+    let handle = world.start();
+    settle(&handle).await;
+    let newer_txid = handle.status().borrow().replicated_txid.unwrap();
+    stop(handle).await;
+    checkpoint(&app, "TRUNCATE");
+    drop(app);
+    copy(&backup, world.db());
+    let handle = world.start();
+    settle(&handle).await;
+    let app = world.app();
+    insert(&app, 1);
+    settle(&handle).await;
+    world.assert_equal(&app).await;
+    stop(handle).await;
+    let restored = world.restore(restore::Target::Txid(newer_txid)).await.unwrap();
+    assert_eq!(dump(&Connection::open(restored).unwrap()), newer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn journal_mode_switched_away_and_back_while_down() {
+    for mode in MODES {
+        let world = World::new();
+        let app = world.app();
+        insert(&app, 30);
+        let handle = world.start();
+        settle(&handle).await;
+        kill(handle).await;
+        checkpoint(&app, mode);
+        app.execute_batch("PRAGMA journal_mode=DELETE").unwrap();
+        insert(&app, 5);
+        app.execute("DELETE FROM t WHERE id < 9", []).unwrap();
+        app.execute_batch("PRAGMA journal_mode=WAL").unwrap();
+        insert(&app, 2);
+        let handle = world.start();
+        settle(&handle).await;
+        world.assert_equal(&app).await;
+        stop(handle).await;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test stands for an operator")]
+fn copy(from: &Path, to: &Path) {
+    std::fs::write(to, std::fs::read(from).unwrap()).unwrap();
+}

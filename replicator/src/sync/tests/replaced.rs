@@ -1,0 +1,115 @@
+//! The database file is replaced, deleted or rebuilt, while the replicator runs and while it is stopped.
+
+use super::*;
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Rename,
+    CopyOver,
+}
+
+/// Puts another database in place, as an operator would: application closed, side files removed.
+#[expect(clippy::disallowed_methods, reason = "the test stands for an operator")]
+fn replace(world: &World, rows: u32, how: How) {
+    let other = world.dir.path().join("other.db");
+    let app = open_app(&other);
+    insert(&app, rows);
+    checkpoint(&app, "TRUNCATE");
+    drop(app);
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(crate::host::with_suffix(world.db(), suffix));
+    }
+    match how {
+        How::Rename => std::fs::rename(&other, world.db()).unwrap(),
+        How::CopyOver => {
+            std::fs::write(world.db(), std::fs::read(&other).unwrap()).unwrap();
+            std::fs::remove_file(&other).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_smaller_equal_or_larger_database_takes_the_place() {
+    for running in [true, false] {
+        for how in [How::Rename, How::CopyOver] {
+            for rows in [5, 60, 300] {
+                let world = World::new();
+                let app = world.app();
+                insert(&app, 60);
+                let mut handle = world.start();
+                settle(&handle).await;
+                drop(app);
+                if !running {
+                    stop(handle).await;
+                    replace(&world, rows, how);
+                    handle = world.start();
+                } else {
+                    replace(&world, rows, how);
+                    tokio::time::sleep(Duration::from_millis(60)).await;
+                }
+                let app = world.app();
+                insert(&app, 20);
+                settle_equal(&world, &handle, &app, format!("{running} {how:?} {rows}")).await;
+                stop(handle).await;
+            }
+        }
+    }
+}
+
+/// The replacement is noticed at an interval: give it a few.
+async fn settle_equal(world: &World, handle: &Handle, app: &Connection, what: String) {
+    for _ in 0..50 {
+        settle(handle).await;
+        let restored = world.restore(restore::Target::Latest).await.unwrap();
+        if dump(&Connection::open(restored).unwrap()) == dump(app) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the replica does not follow the replaced database: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the test stands for an operator")]
+async fn deleted_and_created_again() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 40);
+    let handle = world.start();
+    settle(&handle).await;
+    drop(app);
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(crate::host::with_suffix(world.db(), suffix));
+    }
+    let mut status = handle.status();
+    let waiting = status.wait_for(|status| status.state == State::WaitingForDatabase);
+    tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
+    let app = world.app();
+    insert(&app, 3);
+    settle_equal(&world, &handle, &app, "created again".to_owned()).await;
+    stop(handle).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_size_change_starts_from_a_new_base() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 40);
+    let handle = world.start();
+    settle(&handle).await;
+    let (before, before_txid) = (dump(&app), handle.status().borrow().replicated_txid.unwrap());
+    stop(handle).await;
+    app.execute_batch(
+        "PRAGMA journal_mode=DELETE; PRAGMA page_size=1024; VACUUM; PRAGMA journal_mode=WAL;",
+    )
+    .unwrap();
+    insert(&app, 4);
+    let handle = world.start();
+    settle(&handle).await;
+    world.assert_equal(&app).await;
+    insert(&app, 4);
+    stop(handle).await;
+    world.assert_equal(&app).await;
+    let restored = world.restore(restore::Target::Txid(before_txid)).await.unwrap();
+    assert_eq!(dump(&Connection::open(restored).unwrap()), before, "the old states stay restorable");
+}

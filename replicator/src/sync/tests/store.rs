@@ -1,0 +1,104 @@
+//! The store is empty, ahead, damaged, shared or away.
+
+use super::*;
+use crate::replica::LtxName;
+
+fn forget_local_state(world: &World) {
+    #[expect(clippy::disallowed_methods, reason = "the test stands for an operator")]
+    std::fs::remove_dir_all(&world.options.meta_dir).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_local_state_the_chain_goes_on_above_the_replica() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    insert(&app, 10);
+    stop(handle).await;
+    forget_local_state(&world);
+    app.execute("DELETE FROM t WHERE id > 12", []).unwrap();
+    let handle = world.start();
+    settle(&handle).await;
+    assert!(handle.status().borrow().replicated_txid.unwrap() > Txid(2));
+    world.assert_equal(&app).await;
+    insert(&app, 1);
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_or_holed_replica_heals_at_the_next_start() {
+    for lost in [vec![1], vec![2], vec![1, 2, 3]] {
+        let world = World::new();
+        let app = world.app();
+        let handle = world.start();
+        for _ in 0..3 {
+            insert(&app, 5);
+            settle(&handle).await;
+        }
+        stop(handle).await;
+        let layout = world.bucket.layout();
+        let keys: Vec<String> = lost.iter().map(|&txid| LtxName::l0(Txid(txid)).key(layout)).collect();
+        world.bucket.delete(&keys).await.unwrap();
+        let handle = world.start();
+        settle(&handle).await;
+        insert(&app, 5);
+        stop(handle).await;
+        world.assert_equal(&app).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_loser_of_two_writers_stops_with_an_error() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 10);
+    let first = world.start();
+    settle(&first).await;
+    let mut clone = World::new();
+    clone.bucket = Arc::clone(&world.bucket);
+    let clone_app = clone.app();
+    insert(&clone_app, 3);
+    let second = clone.start();
+    settle(&second).await;
+    insert(&app, 2);
+    first.sync_now();
+    let error = {
+        let mut status = first.status();
+        let stopped = status.wait_for(|status| status.state == State::Stopped);
+        let status = tokio::time::timeout(Duration::from_secs(10), stopped).await.unwrap().unwrap();
+        status.error.clone().unwrap()
+    };
+    assert!(error.contains("written by somebody else"), "{error}");
+    assert!(first.stop(Duration::from_secs(1)).await.is_err());
+    insert(&clone_app, 3);
+    stop(second).await;
+    clone.assert_equal(&clone_app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_fails_while_the_store_lacks_something() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    // Somebody takes the next key, so the next file cannot be published.
+    let key = LtxName::l0(Txid(3)).key(world.bucket.layout());
+    let handle = world.start();
+    settle(&handle).await;
+    let put = world.bucket.put(
+        &key,
+        bytes::Bytes::from_static(b"not ours"),
+        crate::bucket::PutCondition::Overwrite,
+        crate::bucket::PutOptions::default(),
+    );
+    put.await.unwrap();
+    insert(&app, 1);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    insert(&app, 1);
+    assert!(handle.stop(Duration::from_secs(2)).await.is_err());
+}
