@@ -100,7 +100,18 @@ impl Source {
         let disk = Arc::clone(&host.disk);
         let vfs = host.vfs.clone();
         let path = path.to_owned();
-        let mut source = Self { path, disk, vfs, busy_timeout, index, holder, spare, files, header, complete_at_pin: None };
+        let mut source = Self {
+            path,
+            disk,
+            vfs,
+            busy_timeout,
+            index,
+            holder,
+            spare,
+            files,
+            header,
+            complete_at_pin: None,
+        };
         if source.is_replaced()? {
             return Err(Error::new(
                 ErrorKind::Transient,
@@ -252,7 +263,12 @@ impl Source {
         let index = self.index().ok_or_else(unstable)?;
         if index.max_frame == 0 {
             let page_count = reader.page_count(&self.path)?;
-            return Ok(self.view_at(index.page_size.unwrap_or(self.header.page_size), page_count, &index, Vec::new()));
+            return Ok(self.view_at(
+                index.page_size.unwrap_or(self.header.page_size),
+                page_count,
+                &index,
+                Vec::new(),
+            ));
         }
         let page_size = index.page_size.ok_or_else(unstable)?;
         if index.backfilled == index.max_frame {
@@ -325,7 +341,10 @@ fn ensure_wal_mode(reader: &Reader, path: &Path) -> Result<()> {
     if mode != "wal" {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!("{} stays in journal mode {mode}: it cannot be replicated without WAL mode", path.display()),
+            format!(
+                "{} stays in journal mode {mode}: it cannot be replicated without WAL mode",
+                path.display()
+            ),
         ));
     }
     tracing::info!(db = %path.display(), "switched database to WAL mode");

@@ -98,7 +98,10 @@ impl PinnedView {
     /// If the page is outside the database or cannot be read.
     pub fn read(&self, number: PageNumber, page: &mut [u8]) -> Result<()> {
         if number.0 == 0 || number.0 > self.page_count {
-            return Err(Error::new(ErrorKind::Internal, format!("page {} is outside the database", number.0)));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                format!("page {} is outside the database", number.0),
+            ));
         }
         match self.overlay.binary_search_by_key(&number, |&(page, _)| page) {
             Ok(at) => self.files.read_frame_page(self.page_size, self.overlay[at].1, page),

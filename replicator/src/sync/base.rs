@@ -68,7 +68,10 @@ pub async fn upload_image(
         PutOutcome::Written | PutOutcome::AlreadyThere => Ok((encoder.into_table(), size)),
         PutOutcome::Conflict => Err(Error::new(
             ErrorKind::Transient,
-            format!("{}/{key} appeared while it was being written: another replicator is at work", bucket.location()),
+            format!(
+                "{}/{key} appeared while it was being written: another replicator is at work",
+                bucket.location()
+            ),
         )),
     }
 }
@@ -125,7 +128,10 @@ pub async fn publish(
     host.blocking(move || {
         record(&chain.local, staged, &header, table)?;
         if source.is_replaced()? {
-            return Err(Error::new(ErrorKind::Transient, "the database was replaced while it was being copied"));
+            return Err(Error::new(
+                ErrorKind::Transient,
+                "the database was replaced while it was being copied",
+            ));
         }
         Ok((source, chain))
     })

@@ -121,12 +121,19 @@ impl Chain {
             let batch = self.scan(source, header, from, &index)?;
             let staged = self.stage(source, from, &batch, &index)?;
             captured.files += 1;
-            captured.wal_bytes += u64::from(batch.frames) * (FRAME_HEADER_SIZE + self.page_size.bytes()) as u64;
+            captured.wal_bytes +=
+                u64::from(batch.frames) * (FRAME_HEADER_SIZE + self.page_size.bytes()) as u64;
             on_staged(staged);
         }
     }
 
-    fn scan(&self, source: &Source, header: wal::Header, from: Position, index: &IndexHeader) -> Result<Batch> {
+    fn scan(
+        &self,
+        source: &Source,
+        header: wal::Header,
+        from: Position,
+        index: &IndexHeader,
+    ) -> Result<Batch> {
         let span = Span { from, max_frame: index.max_frame, max_bytes: self.max_batch_bytes };
         let batch = source.files().scan(header, span)?;
         let batch = batch.ok_or_else(|| {
@@ -134,12 +141,21 @@ impl Chain {
         })?;
         let at_end = batch.end.frame == index.max_frame;
         if at_end && batch.end.checksum != index.frame_checksum {
-            return Err(Error::new(ErrorKind::Corrupt, "the WAL and the WAL-index disagree on the last commit"));
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "the WAL and the WAL-index disagree on the last commit",
+            ));
         }
         Ok(batch)
     }
 
-    fn stage(&mut self, source: &Source, from: Position, batch: &Batch, index: &IndexHeader) -> Result<Staged> {
+    fn stage(
+        &mut self,
+        source: &Source,
+        from: Position,
+        batch: &Batch,
+        index: &IndexHeader,
+    ) -> Result<Staged> {
         let staged = Staged { txid: self.newest.txid.next(), position: batch.end, is_base: false };
         let mut header = plain_header(self.page_size, batch.commit, staged.txid, self.next_timestamp());
         set_wal_range(&mut header, from.frame, batch.end);

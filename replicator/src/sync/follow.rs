@@ -12,13 +12,13 @@ use crate::host::Watcher;
 use crate::ltx::Txid;
 use crate::sqlite::{CheckpointMode, CheckpointOutcome};
 
+use super::Options;
 use super::backoff::Backoff;
 use super::image::image_header;
 use super::policy::{self, CheckpointFacts};
 use super::session::Session;
 use super::task::{Shared, SnapshotRequest, SnapshotSource, Stop};
 use super::upload::UploadEnd;
-use super::Options;
 
 /// Why following ended.
 pub enum Ended {
@@ -364,7 +364,8 @@ impl<'a> Follower<'a> {
         };
         let status = self.shared.status();
         if drained.is_err() || status.local_txid != status.replicated_txid {
-            let replicated = status.replicated_txid.map_or_else(|| "nothing".to_owned(), |txid| txid.to_string());
+            let replicated =
+                status.replicated_txid.map_or_else(|| "nothing".to_owned(), |txid| txid.to_string());
             let why = status.error.map(|error| format!("; last error: {error}")).unwrap_or_default();
             return Err(Error::new(
                 ErrorKind::Transient,

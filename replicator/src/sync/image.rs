@@ -81,7 +81,9 @@ impl ImageEncoder {
         let mut out = Vec::with_capacity(target + (target >> 4));
         while out.len() < target {
             match std::mem::replace(&mut self.stage, Stage::Done) {
-                Stage::Pages { encoder, next } => self.stage = self.pages(view, encoder, next, target, &mut out)?,
+                Stage::Pages { encoder, next } => {
+                    self.stage = self.pages(view, encoder, next, target, &mut out)?
+                }
                 Stage::Tail(mut tail) => {
                     if tail.write_some(&mut out).is_none() {
                         self.stage = Stage::Tail(tail);

@@ -176,7 +176,9 @@ impl LocalState {
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.path(name);
         match self.disk.remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(self.error("remove", &path, error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(self.error("remove", &path, error))
+            }
             _ => Ok(()),
         }
     }
@@ -212,9 +214,9 @@ impl Unfinished {
     /// # Errors
     /// If the write fails, on a full disk for example.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file
-            .write_all_at(bytes, self.len)
-            .map_err(|error| Error::io(format!("local state: cannot write {}", self.path.display()), error))?;
+        self.file.write_all_at(bytes, self.len).map_err(|error| {
+            Error::io(format!("local state: cannot write {}", self.path.display()), error)
+        })?;
         self.len += bytes.len() as u64;
         Ok(())
     }

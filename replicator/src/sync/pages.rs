@@ -93,7 +93,9 @@ impl PageTable {
         }
         if next != self.complete_to {
             self.file.sync().map_err(|error| failed("sync", error))?;
-            self.file.write_all_at(&header(self.page_size, next), 0).map_err(|error| failed("write", error))?;
+            self.file
+                .write_all_at(&header(self.page_size, next), 0)
+                .map_err(|error| failed("write", error))?;
             self.file.sync().map_err(|error| failed("sync", error))?;
             self.complete_to = next;
         }

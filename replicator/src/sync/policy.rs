@@ -37,7 +37,8 @@ mod tests {
     #[test]
     fn size_age_and_patience_decide() {
         let mut options = Options::new("a.db".into());
-        let facts = |frames, secs, may_try| CheckpointFacts { frames, age: Duration::from_secs(secs), may_try };
+        let facts =
+            |frames, secs, may_try| CheckpointFacts { frames, age: Duration::from_secs(secs), may_try };
         let passive = Some(CheckpointMode::Passive);
         assert_eq!(checkpoint_due(&facts(0, 999, true), &options), None);
         assert_eq!(checkpoint_due(&facts(1, 1, true), &options), None);

@@ -80,7 +80,10 @@ pub fn reconcile(chain: &mut Chain, source: &Source, staged: &[Staged]) -> Resul
     encoder.finish(&mut out)?;
     flush(&mut unfinished, &mut out, 1)?;
     if source.is_replaced()? {
-        return Err(Error::new(ErrorKind::Transient, "the database was replaced while it was being compared"));
+        return Err(Error::new(
+            ErrorKind::Transient,
+            "the database was replaced while it was being compared",
+        ));
     }
     chain.local.publish(unfinished, &staged)?;
     chain.newest = staged;

@@ -228,7 +228,9 @@ impl Session {
     /// Frames in the log of which nothing is copied back yet, by SQLite's own account.
     #[must_use]
     pub fn log_frames(&self) -> u32 {
-        self.source.index().map_or(0, |index| if index.backfilled == index.max_frame { 0 } else { index.max_frame })
+        self.source
+            .index()
+            .map_or(0, |index| if index.backfilled == index.max_frame { 0 } else { index.max_frame })
     }
 
     /// Checks that path and files are still what was opened.
@@ -241,7 +243,8 @@ impl Session {
         }
         let Some(index) = self.source.index() else { return Ok(()) };
         let now = (index, self.source.files().db_facts()?);
-        let change = self.baseline.as_ref().map_or(FileChange::Checkpoint, |before| file_change(before, &now));
+        let change =
+            self.baseline.as_ref().map_or(FileChange::Checkpoint, |before| file_change(before, &now));
         match change {
             FileChange::None => {}
             FileChange::Checkpoint => self.save_facts(&now.1),
@@ -322,9 +325,10 @@ impl Session {
     /// Saves facts without syncing: stale ones only make the next start compare pages.
     fn save_facts(&self, facts: &DbFacts) {
         let local = &self.chain.local;
-        let written = local.disk().open(&local.path(FACTS_NAME), OpenMode::Truncate).and_then(|file| {
-            file.write_all_at(facts_text(facts).as_bytes(), 0)
-        });
+        let written = local
+            .disk()
+            .open(&local.path(FACTS_NAME), OpenMode::Truncate)
+            .and_then(|file| file.write_all_at(facts_text(facts).as_bytes(), 0));
         if let Err(error) = written {
             tracing::debug!(%error, "could not save the facts about the database file");
         }

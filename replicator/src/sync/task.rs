@@ -262,7 +262,8 @@ impl Life {
     ) -> Result<(Box<Session>, Vec<Staged>)> {
         let work = async {
             let inventory = Inventory::load(shared.bucket.as_ref()).await?;
-            let txid = base_txid(last.map(|last| last.staged.txid), &inventory).max(self.base.unwrap_or_default());
+            let txid =
+                base_txid(last.map(|last| last.staged.txid), &inventory).max(self.base.unwrap_or_default());
             let (source, chain) = base::publish(shared, source, last, txid).await?;
             Ok::<_, Error>((source, chain, txid))
         };

@@ -36,7 +36,9 @@ impl UploadEnd {
     #[must_use]
     pub fn into_error(self) -> Error {
         match self {
-            Self::Rebase { reason, .. } => Error::new(ErrorKind::Conflict, format!("a full copy is needed: {reason}")),
+            Self::Rebase { reason, .. } => {
+                Error::new(ErrorKind::Conflict, format!("a full copy is needed: {reason}"))
+            }
             Self::Fenced(error) => error,
         }
     }
@@ -90,8 +92,7 @@ async fn check_twin(
     loop {
         match upload_file(shared, local, file).await {
             Ok(PutOutcome::Conflict) => {
-                let reason =
-                    format!("transaction {} in the replica is not the one staged here", file.txid);
+                let reason = format!("transaction {} in the replica is not the one staged here", file.txid);
                 return Some(UploadEnd::Rebase { next: shared.next_base_txid(), reason });
             }
             Ok(_) => return None,

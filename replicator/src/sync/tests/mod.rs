@@ -206,7 +206,10 @@ async fn every_page_size_works() {
         app.execute_batch(&format!("PRAGMA page_size={page_size}")).unwrap();
         drop(app);
         let app = world.app();
-        app.execute_batch(&format!("PRAGMA page_size={page_size}; PRAGMA journal_mode=DELETE; VACUUM; PRAGMA journal_mode=WAL;")).unwrap();
+        app.execute_batch(&format!(
+            "PRAGMA page_size={page_size}; PRAGMA journal_mode=DELETE; VACUUM; PRAGMA journal_mode=WAL;"
+        ))
+        .unwrap();
         insert(&app, 20);
         let handle = world.start();
         settle(&handle).await;

@@ -99,10 +99,8 @@ async fn a_page_size_change_starts_from_a_new_base() {
     settle(&handle).await;
     let (before, before_txid) = (dump(&app), handle.status().borrow().replicated_txid.unwrap());
     stop(handle).await;
-    app.execute_batch(
-        "PRAGMA journal_mode=DELETE; PRAGMA page_size=1024; VACUUM; PRAGMA journal_mode=WAL;",
-    )
-    .unwrap();
+    app.execute_batch("PRAGMA journal_mode=DELETE; PRAGMA page_size=1024; VACUUM; PRAGMA journal_mode=WAL;")
+        .unwrap();
     insert(&app, 4);
     let handle = world.start();
     settle(&handle).await;
