@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | What do these bytes say? | [`ltx`], [`wal`], [`legacy`] |
 //! | What does an S3 endpoint do, exactly and when it misbehaves? | [`server`] |
+//! | Is this endpoint good enough, and with which settings? | [`checks`] on [`targets`] through [`client`], told by [`verdict`] |
 //! | What did the application commit, and is this file one of those states? | [`workload`], [`compare`] |
 //! | Is this replica whole, and what can be restored from it? | [`replica`] |
 //! | Who else can read and write it? | [`witness`] (Litestream's own binaries), [`process`] |
@@ -22,6 +23,14 @@ pub mod workload;
 pub mod compare;
 
 pub mod server;
+
+pub mod client;
+
+pub mod targets;
+
+pub mod checks;
+
+pub mod verdict;
 
 pub mod replica;
 

@@ -16,11 +16,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Run(command::run::Arguments),
+    /// Lists the targets that `run` knows.
+    Targets,
+    Page(command::page::Arguments),
     Replica(command::replica::Arguments),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Run(arguments) => command::run::run(&arguments),
+        Command::Targets => command::run::list(),
+        Command::Page(arguments) => command::page::run(&arguments),
         Command::Replica(arguments) => command::replica::run(&arguments),
     }
 }

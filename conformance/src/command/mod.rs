@@ -1,3 +1,5 @@
 //! The subcommands, one module each: arguments, printing and the exit code.
 
+pub mod page;
 pub mod replica;
+pub mod run;

@@ -3,6 +3,8 @@
 //! A dialect is read from `dialects/<name>.toml`; each key there carries a comment saying which real provider
 //! behaves so. The embedded server obeys it; this module only parses. It must not contain behaviour.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 /// How a server treats something a client may send.
@@ -165,6 +167,8 @@ pub struct Dialect {
     pub list: ListRules,
     /// Multipart uploads.
     pub multipart: MultipartRules,
+    /// Checks of the conformance suite that fail against this dialect, and why.
+    pub expected_failures: BTreeMap<String, String>,
 }
 
 /// Why a dialect could not be had.
@@ -185,7 +189,7 @@ macro_rules! dialects {
     };
 }
 
-dialects!["strict", "aws"];
+dialects!["strict", "aws", "b2", "r2", "tigris", "minio", "spaces", "hetzner", "ceph", "scaleway", "filebase", "supabase", "gcs", "garage", "oci", "oss", "seaweedfs"];
 
 impl Dialect {
     /// Parses a dialect.

@@ -18,7 +18,7 @@ use super::fault::{ErrorAnswer, Fault, Lie, Outcome, RequestFacts, Verb};
 use super::raw_rules::{self, Raw};
 use super::s3::Context;
 use super::store::{Millis, Stamp};
-use super::{InFlight, Inner, bucket_of_host};
+use super::{InFlight, Inner, bucket_of_host, prefix};
 
 /// Most bytes of a request body kept in memory.
 const MAX_REQUEST_BYTES: usize = (1 << 30) + (1 << 20);
@@ -150,6 +150,12 @@ async fn apply(
         raw_body: keep_frames.then(|| request.body().clone()),
         fresh,
     };
+    if !inner.dialect.path_prefix.is_empty() {
+        request = match prefix::strip(request, &inner.dialect.path_prefix, &inner.keys) {
+            Ok(request) => request,
+            Err(refusal) => return Ok(answer::error(&refusal, head)),
+        };
+    }
     request.extensions_mut().insert(context);
     if any_signature {
         request.headers_mut().remove("authorization");

@@ -12,6 +12,7 @@ pub mod fault;
 mod front;
 pub mod keys;
 mod loopback;
+mod prefix;
 mod raw_rules;
 mod s3;
 pub mod store;

@@ -1,0 +1,140 @@
+//! Runs checks against a target, one after the other, each in its own prefix, and cleans up behind each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use tokio::time::Instant;
+
+use super::{Check, Complaint, Need, Probe, all};
+use crate::client::{Budget, Call, Client, ClientError};
+use crate::server::system_clock;
+use crate::targets::Target;
+use crate::verdict::{Meaning, Outcome, Report};
+
+/// Longest a check may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(180);
+/// Deletions at once when cleaning up.
+const CLEANING: usize = 4;
+
+/// Which checks to run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Only checks whose id begins with one of these; all if empty.
+    pub only: Vec<String>,
+}
+
+impl Options {
+    fn selects(&self, id: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|start| id.starts_with(start.as_str()))
+    }
+
+    fn checks(&self) -> Vec<&'static Check> {
+        all().into_iter().filter(|check| self.selects(check.id)).collect()
+    }
+}
+
+/// The most a run can cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ceiling {
+    /// Requests, cleaning up included.
+    pub requests: u64,
+    /// Bytes of bodies, both ways.
+    pub bytes: u64,
+}
+
+/// What a run with these options can cost at most; enforced by the client.
+#[must_use]
+pub fn ceiling(options: &Options) -> Ceiling {
+    let checks = options.checks();
+    let requests: u64 = checks.iter().map(|check| check.requests).sum();
+    let kib: u64 = checks.iter().map(|check| check.kib).sum();
+    // Cleaning up costs a listing and a batch (or as many deletions as there were requests) per check.
+    Ceiling { requests: requests * 2 + checks.len() as u64 * 6 + 10, bytes: (kib + checks.len() as u64 * 16) * 1024 }
+}
+
+/// Runs the suite.
+///
+/// # Errors
+/// If the target cannot be addressed at all, or its bucket cannot be made. A failed check is part of the report.
+pub async fn run(target: Target, options: &Options) -> Result<Report, String> {
+    let limit = ceiling(options);
+    let budget = Arc::new(Budget::new(limit.requests, limit.bytes));
+    let name = target.name.clone();
+    let quirks = target.quirks.clone();
+    let client = Client::new(Arc::new(target), budget).map_err(|error| error.to_string())?;
+    if client.target().create_bucket {
+        create_bucket(&client).await?;
+    }
+    // A prefix of its own for every run: what an earlier one left behind cannot disturb it.
+    let base = format!("{}{:x}/", client.target().prefix, system_clock()());
+    let mut outcomes = Vec::new();
+    for check in options.checks() {
+        let mut outcome = run_one(check, &client, &base).await;
+        outcome.declared = quirks.get(check.id).cloned();
+        outcomes.push(outcome);
+    }
+    let spent = client.spent();
+    Ok(Report { target: name, outcomes, requests: spent.requests, bytes: spent.bytes })
+}
+
+async fn create_bucket(client: &Client) -> Result<(), String> {
+    let answer = client.send(&Call::new(Method::PUT, "")).await.map_err(|error| error.to_string())?;
+    // 409: it is there already, and ours.
+    if answer.status.is_success() || answer.status == 409 {
+        return Ok(());
+    }
+    Err(format!("the bucket {} cannot be made: {}", client.target().bucket, answer.describe()))
+}
+
+async fn run_one(check: &'static Check, client: &Client, base: &str) -> Outcome {
+    let probe = Probe::new(client.clone(), format!("{base}{}/", check.id));
+    let start = Instant::now();
+    let result = tokio::time::timeout(CHECK_TIMEOUT, (check.run)(&probe)).await;
+    let result = result.unwrap_or_else(|_| Err(Complaint::new(format!("not done within {CHECK_TIMEOUT:?}"))));
+    let took = start.elapsed();
+    let cleaned = clean(&probe).await;
+    let (meaning, advice) = match check.need {
+        Need::Required => (Meaning::Required, None),
+        Need::Setting(advice) => (Meaning::Setting, Some(advice.to_owned())),
+        Need::Optional => (Meaning::Optional, None),
+        Need::Figure => (Meaning::Figure, None),
+    };
+    Outcome {
+        id: check.id.to_owned(),
+        requirement: check.requirement.to_owned(),
+        why: check.why.to_owned(),
+        meaning,
+        passed: result.is_ok(),
+        advice: advice.filter(|_| result.is_err()),
+        detail: result.err().map(|complaint| complaint.0).or_else(|| probe.take_note()),
+        declared: None,
+        left_behind: cleaned.err(),
+        millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Removes what the check wrote. Works on stores without batch deletion and with lagging listings, as far as it can.
+async fn clean(probe: &Probe) -> Result<(), String> {
+    for (key, id) in probe.take_uploads() {
+        // Completed and aborted ones answer 404, which is as good.
+        let _ = probe.client().send(&Call::new(Method::DELETE, &key).query("uploadId", id)).await;
+    }
+    let left = |error: Complaint| error.0;
+    let names = probe.list("", 1000, 5).await.map_err(left)?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    for batch in names.chunks(1000) {
+        let _ = probe.client().send(&probe.delete_call(batch, true, true)).await;
+    }
+    let names = probe.list("", 1000, 5).await.map_err(left)?;
+    for some in names.chunks(CLEANING) {
+        let calls: Vec<_> = some.iter().map(|name| probe.call(Method::DELETE, name)).collect();
+        let answers = futures::future::join_all(calls.iter().map(|call| probe.client().send(call))).await;
+        if let Some(error) = answers.into_iter().find_map(|answer| answer.err().map(|e: ClientError| e.to_string())) {
+            return Err(error);
+        }
+    }
+    Ok(())
+}

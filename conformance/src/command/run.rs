@@ -1,0 +1,140 @@
+//! `conformance run`: is this endpoint good enough to trust?
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use conformance::checks::{self, Options};
+use conformance::targets::{self, Entry, Running, Start};
+use conformance::verdict::{Report, junit, table};
+
+/// Runs the named checks against an endpoint and says whether a replicator can trust it.
+///
+/// Exit code 0: usable. 10: usable with the settings printed. 20: not usable. 1: it could not be run.
+/// With --strict: 0 if every result is as declared in the target's data, else 30.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Names from `conformance targets`, or `ci` for all that CI must run; `real` takes a bucket from
+    /// CONFORMANCE_S3_ENDPOINT, _ACCESS_KEY, _SECRET_KEY, _BUCKET, _REGION, _STYLE and _KEY_PREFIX.
+    #[arg(required = true)]
+    targets: Vec<String>,
+    /// Only checks whose id begins with this; may be given several times.
+    #[arg(long)]
+    only: Vec<String>,
+    /// Print the reports as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Also write JUnit XML here.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Also keep each result here as <target>.json, for `conformance page`.
+    #[arg(long, value_name = "FOLDER")]
+    record: Option<PathBuf>,
+    /// Judge by the target's declared quirks, not by usability.
+    #[arg(long)]
+    strict: bool,
+    /// Folder with the scripts that start servers.
+    #[arg(long, value_name = "FOLDER", default_value = "scripts")]
+    scripts: PathBuf,
+}
+
+/// Runs.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let result = runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(run_all(arguments)));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("Error: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+async fn run_all(arguments: &Arguments) -> Result<ExitCode, String> {
+    let mut reports = Vec::new();
+    let mut surprises = 0;
+    for entry in chosen(&arguments.targets)? {
+        let report = run_one(&entry, arguments).await?;
+        if let Some(folder) = &arguments.record {
+            super::page::record(folder, &entry, &report)?;
+        }
+        if !arguments.json {
+            println!("{}", table(&report));
+        }
+        if arguments.strict {
+            for outcome in report.surprises() {
+                surprises += 1;
+                eprintln!("not as declared: {} {}: {}", report.target, outcome.id, outcome.word());
+            }
+        }
+        reports.push(report);
+    }
+    if arguments.json {
+        let verdicts: Vec<_> = reports
+            .iter()
+            .map(|report| serde_json::json!({ "report": report, "verdict": report.verdict() }))
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&verdicts).map_err(|error| error.to_string())?);
+    }
+    if let Some(file) = &arguments.junit {
+        write(file, &junit(&reports))?;
+    }
+    if arguments.strict {
+        return Ok(if surprises == 0 { ExitCode::SUCCESS } else { ExitCode::from(30) });
+    }
+    Ok(ExitCode::from(reports.iter().map(|report| report.verdict().exit_code()).max().unwrap_or(0)))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a command writes where it is told to")]
+pub(super) fn write(file: &std::path::Path, text: &str) -> Result<(), String> {
+    std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+fn chosen(names: &[String]) -> Result<Vec<Entry>, String> {
+    let all = targets::catalogue().map_err(|error| error.to_string())?;
+    let mut chosen = Vec::new();
+    for name in names {
+        if name == "ci" {
+            chosen.extend(all.iter().filter(|entry| entry.in_ci).cloned());
+            continue;
+        }
+        let entry = all.iter().find(|entry| entry.name == *name);
+        let known: Vec<_> = all.iter().map(|entry| entry.name.as_str()).collect();
+        chosen.push(entry.cloned().ok_or_else(|| format!("no target is named {name:?}; there are: {}", known.join(", ")))?);
+    }
+    Ok(chosen)
+}
+
+async fn run_one(entry: &Entry, arguments: &Arguments) -> Result<Report, String> {
+    let options = Options { only: arguments.only.clone() };
+    let running: Running = targets::start(entry, &arguments.scripts).await?;
+    if matches!(entry.start, Start::Environment(_)) {
+        let limit = checks::ceiling(&options);
+        eprintln!(
+            "{:?}: at most {} requests and {} MiB, below {}, removed afterwards",
+            running.target,
+            limit.requests,
+            limit.bytes >> 20,
+            running.target.prefix
+        );
+    }
+    let report = checks::run(running.target.clone(), &options).await;
+    running.stop().await;
+    report.map_err(|error| format!("{}: {error}", entry.name))
+}
+
+/// Prints the list of targets.
+pub fn list() -> ExitCode {
+    match targets::catalogue() {
+        Ok(all) => {
+            for entry in all {
+                println!("{:20} {:3} {}", entry.name, if entry.in_ci { "ci" } else { "" }, entry.about);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("Error: {error}");
+            ExitCode::from(1)
+        }
+    }
+}

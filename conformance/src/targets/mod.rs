@@ -1,0 +1,127 @@
+//! Endpoints that can be put to the test, and what they are known to do differently.
+
+mod catalogue;
+mod start;
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+pub use self::catalogue::{CatalogueError, Entry, Start, catalogue, embedded_target};
+pub use self::start::{Running, start};
+use crate::client::Style;
+
+/// An endpoint with a bucket, ready to be used.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// Name for reports.
+    pub name: String,
+    /// URL, with or without scheme, port and path.
+    pub endpoint: String,
+    /// Domain under which `bucket.<domain>` reaches the bucket, if it is not the endpoint's host.
+    #[serde(default)]
+    pub virtual_domain: Option<String>,
+    /// How the bucket is named in requests.
+    pub style: Style,
+    /// Region to sign for.
+    pub region: String,
+    /// Access key id.
+    pub access_key: String,
+    /// Secret access key.
+    pub secret_key: String,
+    /// Session token of temporary keys.
+    #[serde(default)]
+    pub session_token: Option<String>,
+    /// Bucket, which exists unless `create_bucket` is set.
+    pub bucket: String,
+    /// Text before all keys used.
+    #[serde(default)]
+    pub prefix: String,
+    /// Make the bucket first.
+    #[serde(default)]
+    pub create_bucket: bool,
+    /// Checks known to fail here, each with the reason.
+    #[serde(default)]
+    pub quirks: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the keys.
+        write!(f, "{} at {}/{}", self.name, self.endpoint, self.bucket)
+    }
+}
+
+impl Target {
+    /// An embedded or otherwise local server: path style, region `us-east-1`.
+    #[must_use]
+    pub fn local(name: &str, endpoint: &str, access_key: &str, secret_key: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            endpoint: endpoint.to_owned(),
+            virtual_domain: Some("localhost".to_owned()),
+            style: Style::Path,
+            region: "us-east-1".to_owned(),
+            access_key: access_key.to_owned(),
+            secret_key: secret_key.to_owned(),
+            session_token: None,
+            bucket: "conformance".to_owned(),
+            prefix: "suite/".to_owned(),
+            create_bucket: true,
+            quirks: BTreeMap::new(),
+        }
+    }
+}
+
+/// A target described by environment variables: `<PREFIX>ENDPOINT`, `ACCESS_KEY`, `SECRET_KEY`, `BUCKET`, and
+/// optionally `REGION`, `SESSION_TOKEN`, `STYLE` (`path` or `virtual`), `KEY_PREFIX`, `CREATE_BUCKET` (`true`).
+///
+/// # Errors
+/// A sentence naming the variable that is missing or wrong.
+pub fn from_environment(name: &str, prefix: &str) -> Result<Target, String> {
+    from_variables(name, prefix, |variable| std::env::var(variable).ok())
+}
+
+fn from_variables(name: &str, prefix: &str, get: impl Fn(&str) -> Option<String>) -> Result<Target, String> {
+    let optional = |key: &str| get(&format!("{prefix}{key}")).filter(|value| !value.is_empty());
+    let need = |key: &str| optional(key).ok_or_else(|| format!("{name} does not run: {prefix}{key} is not set"));
+    let mut target = Target::local(name, &need("ENDPOINT")?, &need("ACCESS_KEY")?, &need("SECRET_KEY")?);
+    target.virtual_domain = optional("VIRTUAL_DOMAIN");
+    target.bucket = need("BUCKET")?;
+    target.create_bucket = optional("CREATE_BUCKET").is_some_and(|value| value == "true");
+    target.session_token = optional("SESSION_TOKEN");
+    target.prefix = optional("KEY_PREFIX").unwrap_or_else(|| "conformance-suite/".to_owned());
+    target.region = optional("REGION").unwrap_or(target.region);
+    target.style = match optional("STYLE").as_deref() {
+        None | Some("path") => Style::Path,
+        Some("virtual") => Style::Virtual,
+        Some(other) => return Err(format!("{prefix}STYLE is {other:?}; it must be path or virtual")),
+    };
+    Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(more: &[(&str, &str)]) -> Result<Target, String> {
+        let mut all = BTreeMap::from([
+            ("X_ENDPOINT", "https://h"),
+            ("X_ACCESS_KEY", "a"),
+            ("X_SECRET_KEY", "very secret"),
+            ("X_BUCKET", "b"),
+        ]);
+        all.extend(more.iter().copied());
+        from_variables("real", "X_", |name| all.get(name).map(|value| (*value).to_owned()))
+    }
+
+    #[test]
+    fn environment() {
+        let target = variables(&[("X_STYLE", "virtual")]).unwrap();
+        assert_eq!((target.style, target.create_bucket), (Style::Virtual, false));
+        assert!(!format!("{target:?}").contains("secret"));
+        assert!(variables(&[("X_BUCKET", "")]).unwrap_err().contains("X_BUCKET is not set"));
+        assert!(variables(&[("X_STYLE", "x")]).unwrap_err().contains("X_STYLE"));
+    }
+}

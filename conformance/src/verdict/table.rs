@@ -1,0 +1,79 @@
+//! The report for people.
+
+use super::Report;
+
+/// Widest detail line.
+const WIDTH: usize = 110;
+
+/// A table of all checks, details below those that failed, and the verdict.
+#[must_use]
+pub fn table(report: &Report) -> String {
+    let wide = report.outcomes.iter().map(|outcome| outcome.id.len()).max().unwrap_or(0);
+    let mut text = format!("{}\n\n", report.target);
+    for outcome in &report.outcomes {
+        text.push_str(&format!(
+            "{:wide$}  {:8}  {:5}  {:>6} ms",
+            outcome.id,
+            outcome.meaning.word(),
+            outcome.word(),
+            outcome.millis
+        ));
+        if let (true, Some(figure)) = (outcome.passed, &outcome.detail) {
+            text.push_str(&format!("  {figure}"));
+        }
+        text.push('\n');
+        if !outcome.passed {
+            line(&mut text, "wanted", &outcome.requirement);
+            line(&mut text, "found", outcome.detail.as_deref().unwrap_or("nothing"));
+            if let Some(reason) = &outcome.declared {
+                line(&mut text, "known", reason);
+            }
+            if let Some(advice) = &outcome.advice {
+                line(&mut text, "set", advice);
+            }
+        } else if let Some(reason) = &outcome.declared {
+            line(&mut text, "known to fail, and did not", reason);
+        }
+        if let Some(reason) = &outcome.left_behind {
+            line(&mut text, "could not clean up", reason);
+        }
+    }
+    let passed = report.outcomes.iter().filter(|outcome| outcome.passed).count();
+    text.push_str(&format!(
+        "\n{passed} of {} checks passed; {} requests, {:.1} MiB\n{} is {}\n",
+        report.outcomes.len(),
+        report.requests,
+        report.bytes as f64 / f64::from(1 << 20),
+        report.target,
+        report.verdict()
+    ));
+    text
+}
+
+fn line(text: &mut String, word: &str, what: &str) {
+    let mut what = what.replace('\n', " ");
+    if what.chars().count() > WIDTH {
+        what = what.chars().take(WIDTH - 1).chain(['…']).collect();
+    }
+    text.push_str(&format!("    {word}: {what}\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Meaning;
+    use super::super::tests::{outcome, report};
+    use super::*;
+
+    #[test]
+    fn shows_what_to_set() {
+        let mut quirk = outcome("b.b", Meaning::Setting, false);
+        quirk.declared = Some("they said so".to_owned());
+        let text = table(&report(vec![outcome("a.long", Meaning::Required, true), quirk]));
+        let wanted = "example\n\n\
+            a.long  required  pass       12 ms\n\
+            b.b     setting   quirk      12 ms\n    wanted: b.b holds\n    found: it did <not>\n    \
+            known: they said so\n    set: a-setting: true\n\n\
+            1 of 2 checks passed; 3 requests, 0.0 MiB\nexample is usable with:\n  - a-setting: true\n";
+        assert_eq!(text, wanted);
+    }
+}
