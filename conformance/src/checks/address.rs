@@ -9,97 +9,145 @@ use crate::client::{Call, Client, Style};
 
 pub(super) const CHECKS: &[Check] = &[
     check!(
-        "address.configured", Required, 2, 1,
+        "address.configured",
+        Required,
+        2,
+        1,
         "an object is written and read with the style the target is configured for",
         "nothing else can work",
         configured
     ),
     check!(
-        "address.path-style", Setting("force-path-style: false"), 2, 1,
+        "address.path-style",
+        Setting("force-path-style: false"),
+        2,
+        1,
         "https://host/bucket/key reaches the object",
         "replicators use path style for every endpoint that is not AWS; Alibaba OSS refuses it",
         path_style
     ),
     check!(
-        "address.virtual-host", Setting("force-path-style: true"), 2, 1,
+        "address.virtual-host",
+        Setting("force-path-style: true"),
+        2,
+        1,
         "https://bucket.host/key reaches the object",
         "AWS and DigitalOcean document this form; servers without wildcard DNS lack it",
         virtual_host
     ),
     check!(
-        "address.no-scheme", Required, 2, 1,
+        "address.no-scheme",
+        Required,
+        2,
+        1,
         "the endpoint written without https:// reaches the same object",
         "Backblaze shows its endpoints without a scheme (litestream#789)",
         no_scheme
     ),
     check!(
-        "address.trailing-slash", Required, 2, 1,
+        "address.trailing-slash",
+        Required,
+        2,
+        1,
         "the endpoint written with a slash at the end reaches the same object",
         "people paste URLs from consoles",
         trailing_slash
     ),
     check!(
-        "address.missing-bucket", Required, 1, 1,
+        "address.missing-bucket",
+        Required,
+        1,
+        1,
         "a bucket that does not exist is an error (404, or 403 where names are hidden)",
         "a mistyped bucket must not look like an empty replica",
         missing_bucket
     ),
     check!(
-        "address.leading-slash", Optional, 3, 1,
+        "address.leading-slash",
+        Optional,
+        3,
+        1,
         "a key that begins with a slash is a key of its own",
         "with an empty path, Litestream's keys begin with a slash",
         leading_slash
     ),
     check!(
-        "address.spaces-and-signs", Required, 2, 1,
+        "address.spaces-and-signs",
+        Required,
+        2,
+        1,
         "a key with spaces, plus, ampersand and equals signs is stored under just that name",
         "the path in a replica URL is the user's choice; the signature covers its encoding",
         spaces_and_signs
     ),
     check!(
-        "address.percent", Required, 2, 1,
+        "address.percent",
+        Required,
+        2,
+        1,
         "a key with a literal %2F is not the key with a slash",
         "servers that decode twice mix up two databases",
         percent
     ),
     check!(
-        "address.unicode", Required, 2, 1,
+        "address.unicode",
+        Required,
+        2,
+        1,
         "a key outside ASCII is stored under just that name",
         "paths are the user's choice",
         unicode
     ),
     check!(
-        "address.long-key", Optional, 2, 1,
+        "address.long-key",
+        Optional,
+        2,
+        1,
         "a key of 1,000 bytes works",
         "S3 allows 1,024; servers on file systems allow 255 per component",
         long_key
     ),
     check!(
-        "address.key-too-long", Optional, 1, 1,
+        "address.key-too-long",
+        Optional,
+        1,
+        1,
         "a key of 1,100 bytes is refused",
         "a server that cuts keys would let two objects collide",
         key_too_long
     ),
     check!(
-        "address.many-levels", Required, 2, 1,
+        "address.many-levels",
+        Required,
+        2,
+        1,
         "a key with 20 levels of slashes works",
         "replicas nest below the user's path",
         many_levels
     ),
     check!(
-        "address.object-and-directory", Optional, 4, 1,
+        "address.object-and-directory",
+        Optional,
+        4,
+        1,
         "a and a/b exist side by side",
         "two replicas whose paths nest; servers on file systems cannot",
         object_and_directory
     ),
     check!(
-        "address.trailing-slash-key", Optional, 3, 1,
+        "address.trailing-slash-key",
+        Optional,
+        3,
+        1,
         "the key a/ is not the key a",
         "consoles leave directory markers behind, and restore must not trip over them",
         trailing_slash_key
     ),
     check!(
-        "address.letter-case", Optional, 4, 1,
+        "address.letter-case",
+        Optional,
+        4,
+        1,
         "KEY and key are two objects",
         "a server on a case-folding file system mixes up two databases",
         letter_case
@@ -133,7 +181,8 @@ async fn through(probe: &Probe, endpoint: String) -> Result<(), Complaint> {
     probe.put("object", "written").await?;
     let mut target = probe.client().target().clone();
     target.endpoint = endpoint;
-    let other = Client::new(target.into(), probe.client().budget()).map_err(|error| Complaint::new(error.to_string()))?;
+    let other = Client::new(target.into(), probe.client().budget())
+        .map_err(|error| Complaint::new(error.to_string()))?;
     let answer = other.send(&Call::new(Method::GET, &probe.key("object"))).await?;
     ensure!(answer.status == 200, "GET was answered {}", answer.describe());
     same("object", &answer.body, b"written")
@@ -193,8 +242,12 @@ async fn key_too_long(probe: &Probe) -> Result<(), Complaint> {
 }
 
 async fn many_levels(probe: &Probe) -> Result<(), Complaint> {
-    round_trip(probe, &"level/".repeat(20).replace("level/level", "level/0009/level").trim_end_matches('/').to_owned(), None)
-        .await
+    round_trip(
+        probe,
+        &"level/".repeat(20).replace("level/level", "level/0009/level").trim_end_matches('/').to_owned(),
+        None,
+    )
+    .await
 }
 
 async fn object_and_directory(probe: &Probe) -> Result<(), Complaint> {

@@ -8,91 +8,136 @@ use crate::client::{Answer, Signing};
 
 pub(super) const CHECKS: &[Check] = &[
     check!(
-        "auth.signed-payload", Required, 2, 1,
+        "auth.signed-payload",
+        Required,
+        2,
+        1,
         "SigV4 with the body's SHA-256 is accepted",
         "the one way of signing that every provider takes",
         signed_payload
     ),
     check!(
-        "auth.unsigned-payload", Setting("sign-payload: true"), 2, 1,
+        "auth.unsigned-payload",
+        Setting("sign-payload: true"),
+        2,
+        1,
         "SigV4 with UNSIGNED-PAYLOAD is accepted",
         "refused by Filebase, Hetzner and by AWS bucket policies (litestream#811, #895, #913)",
         unsigned_payload
     ),
     check!(
-        "auth.wrong-secret", Required, 2, 1,
+        "auth.wrong-secret",
+        Required,
+        2,
+        1,
         "a signature made with another secret is refused with 403, and nothing is written",
         "an endpoint that takes any signature is open to everybody",
         wrong_secret
     ),
     check!(
-        "auth.wrong-key", Required, 2, 1,
+        "auth.wrong-key",
+        Required,
+        2,
+        1,
         "an unknown key id is refused with 403 (401 on some)",
         "a mistyped key must be told apart from an empty bucket",
         wrong_key
     ),
     check!(
-        "auth.anonymous", Required, 2, 1,
+        "auth.anonymous",
+        Required,
+        2,
+        1,
         "a request without a signature is refused",
         "the bucket holds the whole database",
         anonymous
     ),
     check!(
-        "auth.error-has-code", Required, 1, 1,
+        "auth.error-has-code",
+        Required,
+        1,
+        1,
         "a refusal carries an S3 error code in XML",
         "the replicator decides by the code whether to retry, and shows it to the user",
         error_has_code
     ),
     check!(
-        "auth.list-refused-is-error", Required, 1, 1,
+        "auth.list-refused-is-error",
+        Required,
+        1,
+        1,
         "a listing with a wrong key is an error, not an empty list",
         "an empty list means `no backup` to restore, and `start over` to replication",
         list_refused
     ),
     check!(
-        "auth.tampered-body", Optional, 2, 1,
+        "auth.tampered-body",
+        Optional,
+        2,
+        1,
         "a body that is not the one signed is refused",
         "this is what protects a plain-http upload on its way",
         tampered_body
     ),
     check!(
-        "auth.small-skew", Required, 1, 1,
+        "auth.small-skew",
+        Required,
+        1,
+        1,
         "a request dated five minutes back is accepted",
         "clocks of small machines drift",
         small_skew
     ),
     check!(
-        "auth.large-skew", Optional, 1, 1,
+        "auth.large-skew",
+        Optional,
+        1,
+        1,
         "a request dated an hour ahead is refused",
         "the replicator learns from the refusal that its clock is wrong; timestamps in the replica depend on it",
         large_skew
     ),
     check!(
-        "auth.any-region", Setting("region: the bucket's own"), 2, 1,
+        "auth.any-region",
+        Setting("region: the bucket's own"),
+        2,
+        1,
         "the region in the signature does not matter",
         "where it does, a bucket outside us-east-1 needs its region configured (litestream#427)",
         any_region
     ),
     check!(
-        "auth.extra-query-key", Setting("nothing: the client must leave out the SDK's x-id query key"), 2, 1,
+        "auth.extra-query-key",
+        Setting("nothing: the client must leave out the SDK's x-id query key"),
+        2,
+        1,
         "a request with the SDK's x-id query key is accepted",
         "Supabase computed signatures without it and refused every call (litestream#1133)",
         extra_query_key
     ),
     check!(
-        "auth.signed-accept-encoding", Setting("sign-accept-encoding: false"), 2, 1,
+        "auth.signed-accept-encoding",
+        Setting("sign-accept-encoding: false"),
+        2,
+        1,
         "a signature that covers Accept-Encoding is accepted",
         "Google's front end rewrites the header before the check (litestream#1394)",
         signed_accept_encoding
     ),
     check!(
-        "auth.foreign-token", Optional, 1, 1,
+        "auth.foreign-token",
+        Optional,
+        1,
+        1,
         "a session token that does not belong to the key is refused",
         "temporary keys: an expired token must not pass for a valid one",
         foreign_token
     ),
     check!(
-        "auth.sorted-query", Required, 1, 1,
+        "auth.sorted-query",
+        Required,
+        1,
+        1,
         "a signed request with a query of several keys is accepted",
         "listings sign their query, sorted; proxies reorder it",
         sorted_query
@@ -148,7 +193,8 @@ async fn error_has_code(probe: &Probe) -> Result<(), Complaint> {
 }
 
 async fn list_refused(probe: &Probe) -> Result<(), Complaint> {
-    let call = crate::client::Call::new(Method::GET, "").query("list-type", "2").signing(Signing::WrongSecret);
+    let call =
+        crate::client::Call::new(Method::GET, "").query("list-type", "2").signing(Signing::WrongSecret);
     let answer = probe.send(&call).await?;
     ensure!(!answer.status.is_success(), "the listing was answered {}", answer.describe());
     Ok(())
@@ -182,7 +228,10 @@ async fn extra_query_key(probe: &Probe) -> Result<(), Complaint> {
 
 async fn signed_accept_encoding(probe: &Probe) -> Result<(), Complaint> {
     probe.put("object", "some bytes").await?;
-    probe.expect(&probe.call(Method::GET, "object").header("accept-encoding", "identity"), 200).await.map(drop)
+    probe
+        .expect(&probe.call(Method::GET, "object").header("accept-encoding", "identity"), 200)
+        .await
+        .map(drop)
 }
 
 async fn foreign_token(probe: &Probe) -> Result<(), Complaint> {

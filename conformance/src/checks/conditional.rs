@@ -7,71 +7,105 @@ use http::Method;
 use super::Need::{Optional, Setting};
 use super::{Check, Complaint, Need, Probe, check, ensure};
 
-const NO_FENCE: Need = Setting("nothing: a second writer is found only afterwards; never let two run on one replica");
+const NO_FENCE: Need =
+    Setting("nothing: a second writer is found only afterwards; never let two run on one replica");
 
 pub(super) const CHECKS: &[Check] = &[
     check!(
-        "condition.create", NO_FENCE, 2, 1,
+        "condition.create",
+        NO_FENCE,
+        2,
+        1,
         "If-None-Match: * creates an object that is absent",
         "a replicator writes each transaction once and fails if somebody else was there first",
         create
     ),
     check!(
-        "condition.create-refused", NO_FENCE, 3, 1,
+        "condition.create-refused",
+        NO_FENCE,
+        3,
+        1,
         "If-None-Match: * on an object that is there answers 412 and changes nothing",
         "Garage accepts the header and overwrites, which is worse than a refusal",
         create_refused
     ),
     check!(
-        "condition.create-same-bytes", NO_FENCE, 2, 1,
+        "condition.create-same-bytes",
+        NO_FENCE,
+        2,
+        1,
         "If-None-Match: * is refused for equal bytes too",
         "after a lost answer the client must learn that its first attempt was applied",
         create_same_bytes
     ),
     check!(
-        "condition.create-after-delete", NO_FENCE, 4, 1,
+        "condition.create-after-delete",
+        NO_FENCE,
+        4,
+        1,
         "If-None-Match: * creates again after a delete",
         "retention removes keys, and a new lineage may reuse them",
         create_after_delete
     ),
     check!(
-        "condition.create-race", NO_FENCE, 9, 1,
+        "condition.create-race",
+        NO_FENCE,
+        9,
+        1,
         "of eight creations at once exactly one succeeds, and its bytes are stored",
         "check-then-write without a lock lets two writers through",
         create_race
     ),
     check!(
-        "condition.replace", Optional, 3, 1,
+        "condition.replace",
+        Optional,
+        3,
+        1,
         "If-Match with the right ETag replaces the object",
         "leases; Ceph RGW 16 answers 412 to a right ETag",
         replace
     ),
     check!(
-        "condition.replace-refused", Optional, 3, 1,
+        "condition.replace-refused",
+        Optional,
+        3,
+        1,
         "If-Match with a stale ETag answers 412 and changes nothing",
         "leases; Garage overwrites",
         replace_refused
     ),
     check!(
-        "condition.replace-absent", Optional, 2, 1,
+        "condition.replace-absent",
+        Optional,
+        2,
+        1,
         "If-Match on an absent object is refused and creates nothing",
         "leases",
         replace_absent
     ),
     check!(
-        "condition.complete", NO_FENCE, 6, 2,
+        "condition.complete",
+        NO_FENCE,
+        6,
+        2,
         "CompleteMultipartUpload with If-None-Match: * on an object that is there answers 412 and changes nothing",
         "large transactions and snapshots are published this way",
         complete
     ),
     check!(
-        "condition.get-if-match", Optional, 3, 1,
+        "condition.get-if-match",
+        Optional,
+        3,
+        1,
         "GET with If-Match answers 200 for the right ETag and 412 for another",
         "a ranged read over several requests must not mix two versions",
         get_if_match
     ),
     check!(
-        "condition.get-if-none-match", Optional, 2, 1,
+        "condition.get-if-none-match",
+        Optional,
+        2,
+        1,
         "GET with If-None-Match and the right ETag answers 304",
         "following a replica without reading it again",
         get_if_none_match
@@ -91,7 +125,11 @@ async fn create_refused(probe: &Probe) -> Result<(), Complaint> {
     probe.put("object", "first").await?;
     let answer = probe.send(&creation(probe, "object", "second")).await?;
     let found = probe.get("object").await?.text();
-    ensure!(found == "first", "ignored: PUT was answered {} and the object was overwritten", answer.describe());
+    ensure!(
+        found == "first",
+        "ignored: PUT was answered {} and the object was overwritten",
+        answer.describe()
+    );
     ensure!(answer.status == 412, "PUT was answered {}, not 412", answer.describe());
     Ok(())
 }
@@ -134,9 +172,14 @@ async fn replace(probe: &Probe) -> Result<(), Complaint> {
 async fn replace_refused(probe: &Probe) -> Result<(), Complaint> {
     probe.put("object", "first").await?;
     let stale = "\"00000000000000000000000000000000\"";
-    let answer = probe.send(&probe.call(Method::PUT, "object").header("if-match", stale).body("second")).await?;
+    let answer =
+        probe.send(&probe.call(Method::PUT, "object").header("if-match", stale).body("second")).await?;
     let found = probe.get("object").await?.text();
-    ensure!(found == "first", "ignored: PUT was answered {} and the object was overwritten", answer.describe());
+    ensure!(
+        found == "first",
+        "ignored: PUT was answered {} and the object was overwritten",
+        answer.describe()
+    );
     ensure!(answer.status == 412, "PUT was answered {}, not 412", answer.describe());
     Ok(())
 }
@@ -155,8 +198,16 @@ async fn complete(probe: &Probe) -> Result<(), Complaint> {
     let call = probe.complete_call("object", &id, &[(1, etag)]).header("if-none-match", "*");
     let answer = probe.send(&call).await?;
     let found = probe.get("object").await?.text();
-    ensure!(found == "first", "ignored: completion was answered {} and the object was overwritten", answer.describe());
-    ensure!(answer.status == 412 || answer.code() == "PreconditionFailed", "completion was answered {}", answer.describe());
+    ensure!(
+        found == "first",
+        "ignored: completion was answered {} and the object was overwritten",
+        answer.describe()
+    );
+    ensure!(
+        answer.status == 412 || answer.code() == "PreconditionFailed",
+        "completion was answered {}",
+        answer.describe()
+    );
     Ok(())
 }
 

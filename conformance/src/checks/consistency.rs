@@ -9,34 +9,55 @@ use super::{Check, Complaint, Probe, check, ensure};
 
 pub(super) const CHECKS: &[Check] = &[
     check!(
-        "parallel.puts", Setting("concurrency: 2"), 32, 200,
+        "parallel.puts",
+        Setting("concurrency: 2"),
+        32,
+        200,
         "16 PUTs at once are accepted and all stored",
         "several databases replicate at once",
         puts
     ),
     check!(
-        "parallel.gets", Setting("concurrency: 2"), 33, 200, "32 GETs at once are answered", "a restore reads in parallel", gets
+        "parallel.gets",
+        Setting("concurrency: 2"),
+        33,
+        200,
+        "32 GETs at once are answered",
+        "a restore reads in parallel",
+        gets
     ),
     check!(
-        "parallel.overwrites", Required, 9, 9_000,
+        "parallel.overwrites",
+        Required,
+        9,
+        9_000,
         "after eight overwrites at once the object is exactly one of them",
         "two replicators by mistake must not produce a third thing",
         overwrites
     ),
     check!(
-        "parallel.read-while-overwritten", Required, 41, 25_000,
+        "parallel.read-while-overwritten",
+        Required,
+        41,
+        25_000,
         "a GET during overwrites returns one version whole, with the ETag of that version",
         "restore while compaction rewrites a key",
         read_while_overwritten
     ),
     check!(
-        "parallel.list-while-writing", Required, 33, 40,
+        "parallel.list-while-writing",
+        Required,
+        33,
+        40,
         "a listing begun after a PUT was answered shows it while others write",
         "two databases in one bucket",
         list_while_writing
     ),
     check!(
-        "parallel.list-while-deleting", Required, 40, 40,
+        "parallel.list-while-deleting",
+        Required,
+        40,
+        40,
         "keys that are not deleted stay in the listing while others are",
         "retention runs while a restore plans",
         list_while_deleting
@@ -46,7 +67,8 @@ pub(super) const CHECKS: &[Check] = &[
 async fn puts(probe: &Probe) -> Result<(), Complaint> {
     let bodies: Vec<_> = (0..16).map(|n| pattern(5000, n)).collect();
     let names: Vec<_> = (0..16).map(|n| format!("object-{n:02}")).collect();
-    for answer in join_all(names.iter().zip(&bodies).map(|(name, body)| probe.put(name, body.clone()))).await {
+    for answer in join_all(names.iter().zip(&bodies).map(|(name, body)| probe.put(name, body.clone()))).await
+    {
         answer?;
     }
     for (name, body) in names.iter().zip(&bodies) {
@@ -100,7 +122,10 @@ async fn read_while_overwritten(probe: &Probe) -> Result<(), Complaint> {
     let (etags, seen) = (etags?, seen?);
     for answer in seen {
         let Some(version) = versions.iter().position(|body| *body == answer.body) else {
-            return Err(Complaint::new(format!("a GET returned {} bytes that nobody wrote", answer.body.len())));
+            return Err(Complaint::new(format!(
+                "a GET returned {} bytes that nobody wrote",
+                answer.body.len()
+            )));
         };
         ensure!(etags[version] == answer.etag(), "a GET returned version {version} with the ETag of another");
     }

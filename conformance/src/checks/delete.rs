@@ -9,59 +9,104 @@ use crate::client::xml;
 const ONE_BY_ONE: Need = Setting("nothing: the client must delete one by one; more requests");
 
 pub(super) const CHECKS: &[Check] = &[
+    check!("delete.one", Required, 3, 1, "DELETE answers 204 and the object is gone", "retention", one),
     check!(
-        "delete.one", Required, 3, 1, "DELETE answers 204 and the object is gone", "retention", one
-    ),
-    check!(
-        "delete.missing", Required, 1, 1,
+        "delete.missing",
+        Required,
+        1,
+        1,
         "DELETE of an absent key succeeds",
         "retention is repeated after a crash",
         missing
     ),
     check!(
-        "delete.recreate", Required, 4, 1, "a deleted key can be written again", "levels are rewritten", recreate
+        "delete.recreate",
+        Required,
+        4,
+        1,
+        "a deleted key can be written again",
+        "levels are rewritten",
+        recreate
     ),
     check!(
-        "delete.only-named", Required, 5, 1,
+        "delete.only-named",
+        Required,
+        5,
+        1,
         "keys that begin like the deleted one stay",
         "a store that deletes by prefix destroys the replica",
         only_named
     ),
     check!(
-        "delete.batch", ONE_BY_ONE, 6, 2,
+        "delete.batch",
+        ONE_BY_ONE,
+        6,
+        2,
         "DeleteObjects with Content-MD5 removes what it names and nothing else",
         "retention deletes hundreds of files a day",
         batch
     ),
     check!(
-        "delete.batch-without-md5", Setting("require-content-md5: true"), 3, 1,
+        "delete.batch-without-md5",
+        Setting("require-content-md5: true"),
+        3,
+        1,
         "DeleteObjects without Content-MD5 is accepted",
         "Oracle and older MinIO demand it: nothing is ever deleted (litestream#802)",
         batch_without_md5
     ),
     check!(
-        "delete.batch-reports", ONE_BY_ONE, 3, 1,
+        "delete.batch-reports",
+        ONE_BY_ONE,
+        3,
+        1,
         "the answer names every deleted key",
         "a 200 with an error per key inside must not be taken as success",
         batch_reports
     ),
     check!(
-        "delete.batch-quiet", ONE_BY_ONE, 3, 1, "Quiet mode names only failures", "shorter answers", batch_quiet
+        "delete.batch-quiet",
+        ONE_BY_ONE,
+        3,
+        1,
+        "Quiet mode names only failures",
+        "shorter answers",
+        batch_quiet
     ),
     check!(
-        "delete.batch-missing", ONE_BY_ONE, 2, 1, "absent keys in a batch count as deleted", "retention is repeated", batch_missing
+        "delete.batch-missing",
+        ONE_BY_ONE,
+        2,
+        1,
+        "absent keys in a batch count as deleted",
+        "retention is repeated",
+        batch_missing
     ),
     check!(
-        "delete.batch-1000", ONE_BY_ONE, 3, 400, "a batch of 1,000 keys works", "the documented limit", batch_1000
+        "delete.batch-1000",
+        ONE_BY_ONE,
+        3,
+        400,
+        "a batch of 1,000 keys works",
+        "the documented limit",
+        batch_1000
     ),
     check!(
-        "delete.batch-special-keys", ONE_BY_ONE, 3, 1,
+        "delete.batch-special-keys",
+        ONE_BY_ONE,
+        3,
+        1,
         "keys with &, < and spaces are deleted in a batch",
         "an escaping error deletes another key, or none",
         batch_special_keys
     ),
     check!(
-        "delete.batch-malformed", Optional, 1, 1, "a batch that is not XML is refused", "shows that the body is read",
+        "delete.batch-malformed",
+        Optional,
+        1,
+        1,
+        "a batch that is not XML is refused",
+        "shows that the body is read",
         batch_malformed
     ),
 ];

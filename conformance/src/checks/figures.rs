@@ -11,15 +11,39 @@ use super::{Check, Complaint, Probe, check};
 
 pub(super) const CHECKS: &[Check] = &[
     check!(
-        "figure.put-latency", Figure, 20, 100,
+        "figure.put-latency",
+        Figure,
+        20,
+        100,
         "time of a 4 KiB PUT",
         "the delay between commit and durability",
         put_latency
     ),
-    check!("figure.get-latency", Figure, 21, 100, "time of a 4 KiB GET", "restores read many small files", get_latency),
-    check!("figure.list-latency", Figure, 20, 100, "time of a short listing", "following a replica", list_latency),
     check!(
-        "figure.throughput", Figure, 2, 17_000, "rates of an 8 MiB PUT and GET on one connection", "snapshots and restores",
+        "figure.get-latency",
+        Figure,
+        21,
+        100,
+        "time of a 4 KiB GET",
+        "restores read many small files",
+        get_latency
+    ),
+    check!(
+        "figure.list-latency",
+        Figure,
+        20,
+        100,
+        "time of a short listing",
+        "following a replica",
+        list_latency
+    ),
+    check!(
+        "figure.throughput",
+        Figure,
+        2,
+        17_000,
+        "rates of an 8 MiB PUT and GET on one connection",
+        "snapshots and restores",
         throughput
     ),
 ];

@@ -9,97 +9,154 @@ use super::{Check, Complaint, Probe, check, ensure};
 
 pub(super) const CHECKS: &[Check] = &[
     check!(
-        "get.missing", Required, 1, 1,
+        "get.missing",
+        Required,
+        1,
+        1,
         "an absent key answers 404 NoSuchKey",
         "absent must be told apart from refused and from broken",
         missing
     ),
     check!(
-        "get.content-length", Required, 2, 70,
+        "get.content-length",
+        Required,
+        2,
+        70,
         "Content-Length is that of the object",
         "a body that ends early is found by it",
         content_length
     ),
     check!(
-        "get.range-first", Required, 2, 70, "bytes=0-99 gives the first 100 bytes with 206", "headers are read first",
+        "get.range-first",
+        Required,
+        2,
+        70,
+        "bytes=0-99 gives the first 100 bytes with 206",
+        "headers are read first",
         range_first
     ),
     check!(
-        "get.range-middle", Required, 2, 70,
+        "get.range-middle",
+        Required,
+        2,
+        70,
         "a range in the middle gives exactly these bytes",
         "pages are read out of large objects",
         range_middle
     ),
     check!(
-        "get.range-one-byte", Required, 2, 70, "a range of one byte gives one byte", "off-by-one shows here",
+        "get.range-one-byte",
+        Required,
+        2,
+        70,
+        "a range of one byte gives one byte",
+        "off-by-one shows here",
         range_one_byte
     ),
     check!(
-        "get.range-open", Required, 2, 70,
+        "get.range-open",
+        Required,
+        2,
+        70,
         "bytes=N- gives the rest",
         "this is how a broken download goes on; Litestream sends it with every GET",
         range_open
     ),
     check!(
-        "get.range-from-zero", Required, 2, 70,
+        "get.range-from-zero",
+        Required,
+        2,
+        70,
         "bytes=0- gives all bytes (206, or 200)",
         "Litestream's form of a whole read",
         range_from_zero
     ),
     check!(
-        "get.range-suffix", Optional, 2, 70, "bytes=-N gives the last N bytes", "the trailer of a file in one request",
+        "get.range-suffix",
+        Optional,
+        2,
+        70,
+        "bytes=-N gives the last N bytes",
+        "the trailer of a file in one request",
         range_suffix
     ),
     check!(
-        "get.range-clipped", Required, 2, 70,
+        "get.range-clipped",
+        Required,
+        2,
+        70,
         "a range that ends behind the object is cut to it",
         "readers ask for a round number of bytes",
         range_clipped
     ),
     check!(
-        "get.range-beyond", Required, 2, 1,
+        "get.range-beyond",
+        Required,
+        2,
+        1,
         "a range that begins behind the object answers 416",
         "a resumed download that is complete must not read garbage",
         range_beyond
     ),
     check!(
-        "get.range-of-empty", Optional, 2, 1,
+        "get.range-of-empty",
+        Optional,
+        2,
+        1,
         "bytes=0- of an empty object answers 416, or 200 with no bytes",
         "R2 reports it as an error of its own kind",
         range_of_empty
     ),
     check!(
-        "get.content-range", Required, 2, 70,
+        "get.content-range",
+        Required,
+        2,
+        70,
         "a range answer names its place and the total size",
         "the total tells that the object was replaced between two reads",
         content_range
     ),
     check!(
-        "get.parallel-ranges", Required, 9, 70,
+        "get.parallel-ranges",
+        Required,
+        9,
+        70,
         "eight ranges at once put together give the object",
         "restore reads large objects in parallel",
         parallel_ranges
     ),
     check!(
-        "get.no-recompression", Required, 2, 40,
+        "get.no-recompression",
+        Required,
+        2,
+        40,
         "Accept-Encoding: gzip changes nothing about the bytes",
         "proxies compress what they take for text",
         no_recompression
     ),
     check!(
-        "get.etag-agrees", Required, 3, 1,
+        "get.etag-agrees",
+        Required,
+        3,
+        1,
         "PUT, GET and HEAD report one ETag",
         "a write of unknown outcome is resolved by it",
         etag_agrees
     ),
     check!(
-        "get.last-modified", Required, 2, 1,
+        "get.last-modified",
+        Required,
+        2,
+        1,
         "Last-Modified is there and in the form of HTTP dates",
         "retention needs an age where the format gives none",
         last_modified
     ),
     check!(
-        "get.repeat", Required, 11, 700,
+        "get.repeat",
+        Required,
+        11,
+        700,
         "ten reads of one object give the same bytes",
         "replicas behind one endpoint that disagree",
         repeat
@@ -129,7 +186,11 @@ async fn missing(probe: &Probe) -> Result<(), Complaint> {
 async fn content_length(probe: &Probe) -> Result<(), Complaint> {
     stored(probe).await?;
     let answer = probe.get("object").await?;
-    ensure!(answer.header("content-length") == SIZE.to_string(), "it is {:?}", answer.header("content-length"));
+    ensure!(
+        answer.header("content-length") == SIZE.to_string(),
+        "it is {:?}",
+        answer.header("content-length")
+    );
     Ok(())
 }
 
@@ -182,7 +243,11 @@ async fn content_range(probe: &Probe) -> Result<(), Complaint> {
     let answer = probe.range("object", "bytes=100-199").await?;
     let found = answer.header("content-range");
     ensure!(found == format!("bytes 100-199/{SIZE}"), "Content-Range is {found:?}");
-    ensure!(answer.header("content-length") == "100", "Content-Length is {:?}", answer.header("content-length"));
+    ensure!(
+        answer.header("content-length") == "100",
+        "Content-Length is {:?}",
+        answer.header("content-length")
+    );
     Ok(())
 }
 
@@ -204,7 +269,11 @@ async fn no_recompression(probe: &Probe) -> Result<(), Complaint> {
     probe.expect(&put, 200).await?;
     let answer = probe.send(&probe.call(Method::GET, "object.txt").header("accept-encoding", "gzip")).await?;
     ensure!(answer.status == 200, "GET was answered {}", answer.describe());
-    ensure!(answer.header("content-encoding").is_empty(), "it came back in {}", answer.header("content-encoding"));
+    ensure!(
+        answer.header("content-encoding").is_empty(),
+        "it came back in {}",
+        answer.header("content-encoding")
+    );
     same("object.txt", &answer.body, text.as_bytes())
 }
 

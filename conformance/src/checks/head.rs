@@ -8,32 +8,55 @@ use crate::client::Call;
 
 pub(super) const CHECKS: &[Check] = &[
     check!(
-        "head.size", Required, 2, 4,
+        "head.size",
+        Required,
+        2,
+        4,
         "HEAD reports the object's size",
         "a write of unknown outcome is resolved by looking",
         size
     ),
     check!(
-        "head.missing", Required, 1, 1, "HEAD of an absent key answers 404", "absent must be told apart from refused", missing
+        "head.missing",
+        Required,
+        1,
+        1,
+        "HEAD of an absent key answers 404",
+        "absent must be told apart from refused",
+        missing
     ),
     check!(
-        "head.metadata", Required, 2, 1,
+        "head.metadata",
+        Required,
+        2,
+        1,
         "HEAD reports user metadata",
         "timestamps are read without fetching the object",
         metadata
     ),
     check!(
-        "head.clock", Optional, 2, 1,
+        "head.clock",
+        Optional,
+        2,
+        1,
         "Last-Modified is within an hour of the answer's Date",
         "ages are computed from the two",
         clock
     ),
     check!(
-        "head.after-delete", Required, 3, 1, "HEAD answers 404 at once after a delete", "retention checks what it did",
+        "head.after-delete",
+        Required,
+        3,
+        1,
+        "HEAD answers 404 at once after a delete",
+        "retention checks what it did",
         after_delete
     ),
     check!(
-        "head.bucket", Optional, 1, 1,
+        "head.bucket",
+        Optional,
+        1,
+        1,
         "HEAD of the bucket succeeds",
         "a first look that needs no right to list; some keys may not do it",
         bucket
@@ -43,7 +66,11 @@ pub(super) const CHECKS: &[Check] = &[
 async fn size(probe: &Probe) -> Result<(), Complaint> {
     probe.put("object", vec![1; 3210]).await?;
     let answer = probe.expect(&probe.call(Method::HEAD, "object"), 200).await?;
-    ensure!(answer.header("content-length") == "3210", "Content-Length is {:?}", answer.header("content-length"));
+    ensure!(
+        answer.header("content-length") == "3210",
+        "Content-Length is {:?}",
+        answer.header("content-length")
+    );
     Ok(())
 }
 
@@ -65,9 +92,12 @@ async fn clock(probe: &Probe) -> Result<(), Complaint> {
     probe.put("object", "x").await?;
     let answer = probe.expect(&probe.call(Method::HEAD, "object"), 200).await?;
     let seconds = |name: &str| {
-        aws_smithy_types::DateTime::from_str(answer.header(name), aws_smithy_types::date_time::Format::HttpDate)
-            .map(|date| date.secs())
-            .map_err(|_| Complaint::new(format!("{name} is {:?}", answer.header(name))))
+        aws_smithy_types::DateTime::from_str(
+            answer.header(name),
+            aws_smithy_types::date_time::Format::HttpDate,
+        )
+        .map(|date| date.secs())
+        .map_err(|_| Complaint::new(format!("{name} is {:?}", answer.header(name))))
     };
     let apart = seconds("date")? - seconds("last-modified")?;
     ensure!(apart.abs() < 3600, "they are {apart} seconds apart");

@@ -9,127 +9,220 @@ use crate::client::{Call, xml};
 
 pub(super) const CHECKS: &[Check] = &[
     check!(
-        "list.finds-all", Required, 6, 2, "every object under the prefix is listed", "the listing is the inventory of a replica",
+        "list.finds-all",
+        Required,
+        6,
+        2,
+        "every object under the prefix is listed",
+        "the listing is the inventory of a replica",
         finds_all
     ),
     check!(
-        "list.order", Required, 12, 4,
+        "list.order",
+        Required,
+        12,
+        4,
         "keys come in byte order",
         "restore reads transactions in the order of the listing",
         order
     ),
     check!(
-        "list.order-of-bytes", Optional, 7, 2,
+        "list.order-of-bytes",
+        Optional,
+        7,
+        2,
         "the order is that of UTF-8 bytes, not of an alphabet",
         "upper case before lower case, and non-ASCII last",
         order_of_bytes
     ),
     check!(
-        "list.prefix", Required, 5, 2,
+        "list.prefix",
+        Required,
+        5,
+        2,
         "only keys with the prefix are listed",
         "several databases and levels share a bucket",
         prefix
     ),
     check!(
-        "list.prefix-without-slash", Required, 4, 2,
+        "list.prefix-without-slash",
+        Required,
+        4,
+        2,
         "a prefix is text, not a directory",
         "one request finds all files of a TXID range",
         prefix_without_slash
     ),
     check!(
-        "list.nothing", Required, 1, 1,
+        "list.nothing",
+        Required,
+        1,
+        1,
         "a prefix without objects gives an empty list with 200",
         "a new replica; the list must not be an error",
         nothing
     ),
     check!(
-        "list.start-after", Setting("nothing: the client must skip what it knows; more requests"), 6, 2,
+        "list.start-after",
+        Setting("nothing: the client must skip what it knows; more requests"),
+        6,
+        2,
         "start-after skips up to and including the key",
         "looking for what is new costs one request, not the whole listing",
         start_after
     ),
     check!(
-        "list.start-after-absent", Setting("nothing: the client must skip what it knows; more requests"), 5, 2,
+        "list.start-after-absent",
+        Setting("nothing: the client must skip what it knows; more requests"),
+        5,
+        2,
         "start-after need not name an existing key",
         "the next TXID is computed, not looked up",
         start_after_absent
     ),
     check!(
-        "list.pages", Required, 15, 6,
+        "list.pages",
+        Required,
+        15,
+        6,
         "with max-keys=3 ten keys come in four pages without loss or repetition",
         "one lost page is a gap in the lineage",
         pages
     ),
     check!(
-        "list.over-1000", Required, 1015, 1600,
+        "list.over-1000",
+        Required,
+        1015,
+        1600,
         "1,005 keys come in pages without loss or repetition",
         "a busy database writes 1,000 transactions in minutes",
         over_1000
     ),
     check!(
-        "list.max-keys", Required, 5, 2, "max-keys limits a page and IsTruncated tells", "bounds memory", max_keys
+        "list.max-keys",
+        Required,
+        5,
+        2,
+        "max-keys limits a page and IsTruncated tells",
+        "bounds memory",
+        max_keys
     ),
     check!(
-        "list.page-then-write", Required, 12, 4,
+        "list.page-then-write",
+        Required,
+        12,
+        4,
         "a key written behind the current page shows in a later one",
         "replication goes on while a listing runs",
         page_then_write
     ),
     check!(
-        "list.sizes", Required, 4, 12, "sizes are those of the objects", "resume and cost are computed from them", sizes
+        "list.sizes",
+        Required,
+        4,
+        12,
+        "sizes are those of the objects",
+        "resume and cost are computed from them",
+        sizes
     ),
     check!(
-        "list.last-modified", Required, 2, 1, "LastModified is given", "ages for retention come from the listing",
+        "list.last-modified",
+        Required,
+        2,
+        1,
+        "LastModified is given",
+        "ages for retention come from the listing",
         last_modified
     ),
     check!(
-        "list.etag", Optional, 2, 1, "ETag is given and that of the object", "a change is seen without a request per object",
+        "list.etag",
+        Optional,
+        2,
+        1,
+        "ETag is given and that of the object",
+        "a change is seen without a request per object",
         etag
     ),
     check!(
-        "list.read-after-write", Required, 40, 20,
+        "list.read-after-write",
+        Required,
+        40,
+        20,
         "each of 20 new objects is listed as soon as its PUT is answered",
         "B2 and Tigris lagged (litestream#435, #906); a lagging list makes a replicator start over or overwrite",
         read_after_write
     ),
     check!(
-        "list.read-after-delete", Required, 30, 10,
+        "list.read-after-delete",
+        Required,
+        30,
+        10,
         "each of 10 deleted objects is gone from the listing as soon as its DELETE is answered",
         "restore plans from the listing and would ask for what is gone",
         read_after_delete
     ),
     check!(
-        "list.read-after-overwrite", Required, 20, 10, "the listing shows the newest size at once", "as above",
+        "list.read-after-overwrite",
+        Required,
+        20,
+        10,
+        "the listing shows the newest size at once",
+        "as above",
         read_after_overwrite
     ),
     check!(
-        "list.multipart", Required, 5, 2, "an object completed from parts is listed at once", "snapshots are found this way",
+        "list.multipart",
+        Required,
+        5,
+        2,
+        "an object completed from parts is listed at once",
+        "snapshots are found this way",
         multipart
     ),
     check!(
-        "list.delimiter", Optional, 6, 2,
+        "list.delimiter",
+        Optional,
+        6,
+        2,
         "delimiter=/ groups keys into common prefixes",
         "finding the databases in a bucket",
         delimiter
     ),
     check!(
-        "list.special-keys", Required, 3, 1,
+        "list.special-keys",
+        Required,
+        3,
+        1,
         "keys with &, <, quotes and spaces are listed as they are",
         "escaping errors hide objects",
         special_keys
     ),
     check!(
-        "list.encoding-url", Optional, 2, 1, "encoding-type=url percent-encodes keys", "keys that XML cannot carry",
+        "list.encoding-url",
+        Optional,
+        2,
+        1,
+        "encoding-type=url percent-encodes keys",
+        "keys that XML cannot carry",
         encoding_url
     ),
     check!(
-        "list.bad-token", Optional, 1, 1,
+        "list.bad-token",
+        Optional,
+        1,
+        1,
         "a made-up continuation token is refused",
         "a server that starts over repeats pages for ever",
         bad_token
     ),
     check!(
-        "list.version-1", Optional, 3, 1, "the older ListObjects works", "other tools on the same bucket", version_1
+        "list.version-1",
+        Optional,
+        3,
+        1,
+        "the older ListObjects works",
+        "other tools on the same bucket",
+        version_1
     ),
 ];
 
@@ -298,7 +391,12 @@ async fn multipart(probe: &Probe) -> Result<(), Complaint> {
     let etag = probe.part("object", &id, 1, "four".into()).await?;
     probe.complete("object", &id, &[(1, etag)]).await?;
     let page = probe.page("", &[]).await?;
-    ensure!(page.keys == ["object"] && page.sizes == [4], "it lists {:?} with sizes {:?}", page.keys, page.sizes);
+    ensure!(
+        page.keys == ["object"] && page.sizes == [4],
+        "it lists {:?} with sizes {:?}",
+        page.keys,
+        page.sizes
+    );
     Ok(())
 }
 

@@ -14,128 +14,217 @@ const PART_KIB: u64 = 5 << 10;
 
 pub(super) const CHECKS: &[Check] = &[
     check!(
-        "multipart.two-parts", Required, 5, 4 * PART_KIB,
+        "multipart.two-parts",
+        Required,
+        5,
+        4 * PART_KIB,
         "a part of 5 MiB and a small last one become one object with exactly their bytes",
         "every snapshot above the part size goes this way",
         two_parts
     ),
     check!(
-        "multipart.one-part", Required, 4, 1, "an upload of one small part works", "streams of unknown length that turn out short",
+        "multipart.one-part",
+        Required,
+        4,
+        1,
+        "an upload of one small part works",
+        "streams of unknown length that turn out short",
         one_part
     ),
     check!(
-        "multipart.metadata", Required, 4, 1,
+        "multipart.metadata",
+        Required,
+        4,
+        1,
         "metadata given at creation comes back with GET",
         "snapshots carry their timestamp there",
         metadata
     ),
     check!(
-        "multipart.unequal-parts", Setting("part-size: leave as it is (the client must use parts of one size)"), 6, 6 * PART_KIB,
+        "multipart.unequal-parts",
+        Setting("part-size: leave as it is (the client must use parts of one size)"),
+        6,
+        6 * PART_KIB,
         "parts of different sizes are accepted",
         "R2 demands that all but the last are equal",
         unequal_parts
     ),
     check!(
-        "multipart.small-part-refused", Optional, 4, 1,
+        "multipart.small-part-refused",
+        Optional,
+        4,
+        1,
         "a part below 5 MiB that is not the last is refused at completion",
         "shows that the limit is the documented one; a part-size below it fails on AWS",
         small_part
     ),
     check!(
-        "multipart.any-order", Required, 5, 4 * PART_KIB,
+        "multipart.any-order",
+        Required,
+        5,
+        4 * PART_KIB,
         "parts uploaded in reverse are put together by number",
         "parts are uploaded in parallel",
         any_order
     ),
     check!(
-        "multipart.number-gap", Optional, 5, 4 * PART_KIB, "part numbers may have gaps", "documented; some stores count",
+        "multipart.number-gap",
+        Optional,
+        5,
+        4 * PART_KIB,
+        "part numbers may have gaps",
+        "documented; some stores count",
         number_gap
     ),
     check!(
-        "multipart.replace-part", Required, 5, 1,
+        "multipart.replace-part",
+        Required,
+        5,
+        1,
         "a part uploaded twice counts with its second content",
         "a part whose answer was lost is sent again",
         replace_part
     ),
     check!(
-        "multipart.unknown-part", Required, 4, 1,
+        "multipart.unknown-part",
+        Required,
+        4,
+        1,
         "completion with a part that was not uploaded is refused and publishes nothing",
         "otherwise an object has a hole",
         unknown_part
     ),
     check!(
-        "multipart.wrong-etag", Required, 4, 1,
+        "multipart.wrong-etag",
+        Required,
+        4,
+        1,
         "completion with another ETag for a part is refused and publishes nothing",
         "this is how a part damaged on its way is found",
         wrong_etag
     ),
     check!(
-        "multipart.wrong-order", Optional, 4, 1, "completion with descending part numbers is refused", "documented",
+        "multipart.wrong-order",
+        Optional,
+        4,
+        1,
+        "completion with descending part numbers is refused",
+        "documented",
         wrong_order
     ),
     check!(
-        "multipart.empty-completion", Optional, 3, 1, "completion without parts is refused", "documented", empty_completion
+        "multipart.empty-completion",
+        Optional,
+        3,
+        1,
+        "completion without parts is refused",
+        "documented",
+        empty_completion
     ),
     check!(
-        "multipart.invisible", Required, 6, 1,
+        "multipart.invisible",
+        Required,
+        6,
+        1,
         "nothing can be read or listed before completion",
         "restore must never see half a snapshot",
         invisible
     ),
     check!(
-        "multipart.keeps-old", Required, 5, 1,
+        "multipart.keeps-old",
+        Required,
+        5,
+        1,
         "until completion the former object stays readable",
         "compaction rewrites keys while others restore",
         keeps_old
     ),
     check!(
-        "multipart.abort", Required, 5, 1,
+        "multipart.abort",
+        Required,
+        5,
+        1,
         "after an abort no part is accepted and nothing is published",
         "given-up uploads must not come back, or be paid for ever",
         abort
     ),
     check!(
-        "multipart.complete-twice", Required, 5, 1,
+        "multipart.complete-twice",
+        Required,
+        5,
+        1,
         "a repeated completion succeeds or answers 404, and the object stays",
         "the client that lost the answer asks again",
         complete_twice
     ),
     check!(
-        "multipart.unknown-upload", Required, 2, 1,
+        "multipart.unknown-upload",
+        Required,
+        2,
+        1,
         "a part for an upload that does not exist is refused",
         "an upload aborted by lifecycle rules must be noticed",
         unknown_upload
     ),
     check!(
-        "multipart.parallel-parts", Setting("concurrency: 2"), 7, 9 * PART_KIB,
+        "multipart.parallel-parts",
+        Setting("concurrency: 2"),
+        7,
+        9 * PART_KIB,
         "four parts at once are accepted",
         "R2 and Filebase allow two or three (litestream#948)",
         parallel_parts
     ),
     check!(
-        "multipart.trailer", Setting("nothing: the client must send plain parts (checksums only when required)"), 4, 1,
+        "multipart.trailer",
+        Setting("nothing: the client must send plain parts (checksums only when required)"),
+        4,
+        1,
         "a part with a trailing checksum is accepted and decoded",
         "set in another place of the SDK than for PUT (litestream#948, #956)",
         trailer
     ),
     check!(
-        "multipart.unsigned-part", Setting("sign-payload: true"), 4, 1,
+        "multipart.unsigned-part",
+        Setting("sign-payload: true"),
+        4,
+        1,
         "a part with UNSIGNED-PAYLOAD is accepted",
         "SDKs send parts that way over https",
         unsigned_part
     ),
     check!(
-        "multipart.last-number", Optional, 4, 1, "part number 10,000 is accepted", "the documented limit", last_number
+        "multipart.last-number",
+        Optional,
+        4,
+        1,
+        "part number 10,000 is accepted",
+        "the documented limit",
+        last_number
     ),
     check!(
-        "multipart.number-too-high", Optional, 2, 1, "part number 10,001 is refused", "the documented limit",
+        "multipart.number-too-high",
+        Optional,
+        2,
+        1,
+        "part number 10,001 is refused",
+        "the documented limit",
         number_too_high
     ),
     check!(
-        "multipart.list-parts", Optional, 3, 1, "ListParts shows what was uploaded", "for people who clean up", list_parts
+        "multipart.list-parts",
+        Optional,
+        3,
+        1,
+        "ListParts shows what was uploaded",
+        "for people who clean up",
+        list_parts
     ),
     check!(
-        "multipart.list-uploads", Optional, 2, 1,
+        "multipart.list-uploads",
+        Optional,
+        2,
+        1,
         "ListMultipartUploads shows an unfinished upload",
         "leftovers cost money and are found this way",
         list_uploads
@@ -290,8 +379,12 @@ async fn unknown_upload(probe: &Probe) -> Result<(), Complaint> {
 
 async fn parallel_parts(probe: &Probe) -> Result<(), Complaint> {
     let id = probe.begin("object", &[]).await?;
-    let parts: Vec<_> = (1..=4_u64).map(|number| pattern(PART / if number == 4 { 8 } else { 1 }, number)).collect();
-    let calls: Vec<_> = (1..).zip(&parts).map(|(number, part)| probe.part_call("object", &id, number, part.clone())).collect();
+    let parts: Vec<_> =
+        (1..=4_u64).map(|number| pattern(PART / if number == 4 { 8 } else { 1 }, number)).collect();
+    let calls: Vec<_> = (1..)
+        .zip(&parts)
+        .map(|(number, part)| probe.part_call("object", &id, number, part.clone()))
+        .collect();
     let answers = join_all(calls.iter().map(|call| probe.expect(call, 200))).await;
     let mut named = Vec::new();
     for (number, answer) in (1..).zip(answers) {
@@ -300,7 +393,11 @@ async fn parallel_parts(probe: &Probe) -> Result<(), Complaint> {
     probe.complete("object", &id, &named).await?;
     let answer = probe.expect(&probe.call(Method::HEAD, "object"), 200).await?;
     let wanted: usize = parts.iter().map(Bytes::len).sum();
-    ensure!(answer.header("content-length") == wanted.to_string(), "the object has {} bytes", answer.header("content-length"));
+    ensure!(
+        answer.header("content-length") == wanted.to_string(),
+        "the object has {} bytes",
+        answer.header("content-length")
+    );
     Ok(())
 }
 

@@ -161,7 +161,9 @@ impl Probe {
                 (false, _) => return Ok(keys),
                 (true, Some(next)) => token = Some(next),
                 (true, None) => {
-                    return Err(Complaint::new("a page is marked IsTruncated and has no NextContinuationToken"));
+                    return Err(Complaint::new(
+                        "a page is marked IsTruncated and has no NextContinuationToken",
+                    ));
                 }
             }
         }
@@ -213,7 +215,9 @@ impl Probe {
         let answer = self.expect(&self.complete_call(name, id, parts), 200).await?;
         match answer.code() {
             code if code.is_empty() => Ok(answer),
-            code => Err(Complaint::new(format!("the completion was answered 200 with the error {code} inside"))),
+            code => {
+                Err(Complaint::new(format!("the completion was answered 200 with the error {code} inside")))
+            }
         }
     }
 

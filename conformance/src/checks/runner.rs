@@ -50,7 +50,10 @@ pub fn ceiling(options: &Options) -> Ceiling {
     let requests: u64 = checks.iter().map(|check| check.requests).sum();
     let kib: u64 = checks.iter().map(|check| check.kib).sum();
     // Cleaning up costs a listing and a batch (or as many deletions as there were requests) per check.
-    Ceiling { requests: requests * 2 + checks.len() as u64 * 6 + 10, bytes: (kib + checks.len() as u64 * 16) * 1024 }
+    Ceiling {
+        requests: requests * 2 + checks.len() as u64 * 6 + 10,
+        bytes: (kib + checks.len() as u64 * 16) * 1024,
+    }
 }
 
 /// Runs the suite.
@@ -132,7 +135,9 @@ async fn clean(probe: &Probe) -> Result<(), String> {
     for some in names.chunks(CLEANING) {
         let calls: Vec<_> = some.iter().map(|name| probe.call(Method::DELETE, name)).collect();
         let answers = futures::future::join_all(calls.iter().map(|call| probe.client().send(call))).await;
-        if let Some(error) = answers.into_iter().find_map(|answer| answer.err().map(|e: ClientError| e.to_string())) {
+        if let Some(error) =
+            answers.into_iter().find_map(|answer| answer.err().map(|e: ClientError| e.to_string()))
+        {
             return Err(error);
         }
     }

@@ -11,35 +11,48 @@ use crate::client::SdkChecksums;
 
 pub(super) const CHECKS: &[Check] = &[
     check!(
-        "sdk.defaults", Setting("nothing: the client must set request_checksum_calculation to WhenRequired"), 2, 200,
+        "sdk.defaults",
+        Setting("nothing: the client must set request_checksum_calculation to WhenRequired"),
+        2,
+        200,
         "PutObject with the SDK's default settings stores the bytes",
         "the change of these defaults in 2025 broke replication to B2, R2 and others",
         defaults
     ),
     check!(
-        "sdk.put-get", Required, 2, 200,
+        "sdk.put-get",
+        Required,
+        2,
+        200,
         "PutObject and GetObject with checksums only when required work",
         "the settings a replicator uses on every endpoint that is not AWS",
         put_get
     ),
     check!(
-        "sdk.multipart", Required, 5, 11_000, "a multipart upload with the same settings works", "snapshots",
+        "sdk.multipart",
+        Required,
+        5,
+        11_000,
+        "a multipart upload with the same settings works",
+        "snapshots",
         multipart
     ),
+    check!("sdk.range", Required, 2, 20, "GetObject with a range works", "reading pages", range),
+    check!("sdk.pages", Required, 10, 6, "the SDK's paginator sees every key once", "inventory", pages),
     check!(
-        "sdk.range", Required, 2, 20, "GetObject with a range works", "reading pages", range
-    ),
-    check!(
-        "sdk.pages", Required, 10, 6, "the SDK's paginator sees every key once", "inventory", pages
-    ),
-    check!(
-        "sdk.not-found", Required, 2, 1,
+        "sdk.not-found",
+        Required,
+        2,
+        1,
         "GetObject and HeadObject of an absent key give the SDK's not-found errors",
         "absent must be told apart from broken by type",
         not_found
     ),
     check!(
-        "sdk.delete-batch", Setting("nothing: the client must delete one by one; more requests"), 4, 1,
+        "sdk.delete-batch",
+        Setting("nothing: the client must delete one by one; more requests"),
+        4,
+        1,
         "DeleteObjects through the SDK removes the keys",
         "it chooses its own checksum for this request",
         delete_batch
@@ -65,8 +78,17 @@ async fn round_trip(probe: &Probe, checksums: SdkChecksums) -> Result<(), Compla
     let bucket = &probe.client().target().bucket;
     let body = pattern(70_000, 1);
     let put = sdk.put_object().bucket(bucket).key(probe.key("object")).body(ByteStream::from(body.clone()));
-    put.metadata("litestream-timestamp", "2026-04-01T12:00:00Z").send().await.map_err(complain("PutObject"))?;
-    let get = sdk.get_object().bucket(bucket).key(probe.key("object")).send().await.map_err(complain("GetObject"))?;
+    put.metadata("litestream-timestamp", "2026-04-01T12:00:00Z")
+        .send()
+        .await
+        .map_err(complain("PutObject"))?;
+    let get = sdk
+        .get_object()
+        .bucket(bucket)
+        .key(probe.key("object"))
+        .send()
+        .await
+        .map_err(complain("GetObject"))?;
     let stamp = get.metadata().and_then(|all| all.get("litestream-timestamp")).cloned();
     let found = get.body.collect().await.map_err(|error| Complaint::new(error.to_string()))?.into_bytes();
     same("object", &found, &body)?;
@@ -91,7 +113,8 @@ async fn multipart(probe: &Probe) -> Result<(), Complaint> {
     let mut done = CompletedMultipartUpload::builder();
     for (number, part) in (1..).zip(&parts) {
         let upload = sdk.upload_part().bucket(bucket).key(&key).upload_id(&id).part_number(number);
-        let answer = upload.body(ByteStream::from(part.clone())).send().await.map_err(complain("UploadPart"))?;
+        let answer =
+            upload.body(ByteStream::from(part.clone())).send().await.map_err(complain("UploadPart"))?;
         done = done.parts(CompletedPart::builder().part_number(number).set_e_tag(answer.e_tag).build());
     }
     let complete = sdk.complete_multipart_upload().bucket(bucket).key(&key).upload_id(&id);
@@ -115,7 +138,8 @@ async fn pages(probe: &Probe) -> Result<(), Complaint> {
         probe.put(&format!("key {n}"), "x").await?;
     }
     let sdk = probe.client().sdk(SdkChecksums::WhenRequired);
-    let list = sdk.list_objects_v2().bucket(&probe.client().target().bucket).prefix(probe.key("")).max_keys(2);
+    let list =
+        sdk.list_objects_v2().bucket(&probe.client().target().bucket).prefix(probe.key("")).max_keys(2);
     let mut pages = list.into_paginator().send();
     let mut found = Vec::new();
     for _ in 0..4 {

@@ -121,7 +121,8 @@ impl Dialer {
         again: impl FnOnce() -> Request<SendBody>,
     ) -> Result<Response<Incoming>, ClientError> {
         let broken = |error: String| ClientError::Broken(authority.to_owned(), error);
-        let idle = self.idle.lock().expect("no holder of the pool panics").get_mut(authority).and_then(Vec::pop);
+        let idle =
+            self.idle.lock().expect("no holder of the pool panics").get_mut(authority).and_then(Vec::pop);
         let mut request = Some(request);
         if let Some(mut sender) = idle
             && sender.ready().await.is_ok()
@@ -154,11 +155,15 @@ impl Dialer {
     }
 
     async fn connect(&self, authority: &str) -> Result<SendRequest<SendBody>, String> {
-        let named = authority.rsplit_once(':').filter(|_| self.address.port_named).map_or(authority, |(host, _)| host);
+        let named = authority
+            .rsplit_once(':')
+            .filter(|_| self.address.port_named)
+            .map_or(authority, |(host, _)| host);
         // Names under localhost need no resolver: they are this machine.
         let host = if named.ends_with(".localhost") { self.address.host.as_str() } else { named };
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let socket = TcpStream::connect((host, self.address.port)).await.map_err(|error| error.to_string())?;
+        let socket =
+            TcpStream::connect((host, self.address.port)).await.map_err(|error| error.to_string())?;
         let _ = socket.set_nodelay(true);
         match &self.tls {
             None => handshake(TokioIo::new(socket)).await,
@@ -215,7 +220,10 @@ mod tests {
     #[test]
     fn endpoints_of_all_forms() {
         let parse = |text| Address::parse(text, None).unwrap();
-        assert_eq!(parse("s3.us-west-002.backblazeb2.com").authority_for(Some("b")), "b.s3.us-west-002.backblazeb2.com");
+        assert_eq!(
+            parse("s3.us-west-002.backblazeb2.com").authority_for(Some("b")),
+            "b.s3.us-west-002.backblazeb2.com"
+        );
         assert_eq!(parse("https://host:9000/").authority_for(None), "host:9000");
         assert_eq!(parse("https://x.supabase.co/storage/v1/s3/").path, "/storage/v1/s3");
         assert_eq!(parse("127.0.0.1:9000").scheme, "http");

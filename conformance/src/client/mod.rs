@@ -152,7 +152,11 @@ impl Answer {
     #[must_use]
     pub fn describe(&self) -> String {
         let code = if self.status.is_success() { String::new() } else { self.code() };
-        if code.is_empty() { self.status.as_u16().to_string() } else { format!("{} {code}", self.status.as_u16()) }
+        if code.is_empty() {
+            self.status.as_u16().to_string()
+        } else {
+            format!("{} {code}", self.status.as_u16())
+        }
     }
 }
 
@@ -220,7 +224,8 @@ impl Client {
         let exchange = async {
             let request = request(call, &place, &signed).map_err(ClientError::Unsendable)?;
             let again = request_parts(&request);
-            let response = self.dialer.exchange(&place.authority, request, || rebuild(call, &again, &signed)).await?;
+            let response =
+                self.dialer.exchange(&place.authority, request, || rebuild(call, &again, &signed)).await?;
             let (parts, body) = response.into_parts();
             let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
                 ClientError::Broken(place.authority.clone(), format!("the body broke off: {error}"))

@@ -88,7 +88,8 @@ pub(super) fn sign(target: &Target, call: &Call, place: &Place) -> Result<Signed
         Signing::ForeignToken => Some("not-a-token-of-this-server".to_owned()),
         _ => target.session_token.clone(),
     };
-    let secret = if call.signing == Signing::WrongSecret { "wrong-secret-wrong-secret" } else { &target.secret_key };
+    let secret =
+        if call.signing == Signing::WrongSecret { "wrong-secret-wrong-secret" } else { &target.secret_key };
     let id = if call.signing == Signing::WrongKey { "AKIDNOBODYHASTHISKEY" } else { &target.access_key };
     let region = if call.signing == Signing::OtherRegion { "nowhere-9" } else { &target.region };
     let identity = Credentials::new(id, secret, token, None, "conformance").into();
@@ -113,7 +114,8 @@ pub(super) fn sign(target: &Target, call: &Call, place: &Place) -> Result<Signed
         Signing::OtherBody => SignableBody::Bytes(b"another body"),
         _ => SignableBody::Bytes(&call.body),
     };
-    let signing_of_coding = call.headers.iter().chain(&extra).map(|(name, value)| (name.as_str(), value.as_str()));
+    let signing_of_coding =
+        call.headers.iter().chain(&extra).map(|(name, value)| (name.as_str(), value.as_str()));
     let signable = SignableRequest::new(call.method.as_str(), place.url(), signing_of_coding, body)
         .map_err(|error| error.to_string())?;
     let (instructions, signature) = sigv4(signable, &params).map_err(|error| error.to_string())?.into_parts();
@@ -153,7 +155,14 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Frames as in AWS's "Signature calculations: transferring payload in multiple chunks".
-fn signed_frames(body: &[u8], secret: &str, time: SystemTime, date: &str, region: &str, seed: String) -> Bytes {
+fn signed_frames(
+    body: &[u8],
+    secret: &str,
+    time: SystemTime,
+    date: &str,
+    region: &str,
+    seed: String,
+) -> Bytes {
     let key = v4::generate_signing_key(secret, time, region, "s3");
     let scope = format!("{}/{region}/s3/aws4_request", date.get(..8).unwrap_or(""));
     let empty = hex(&Sha256::checksum(b""));

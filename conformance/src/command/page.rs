@@ -66,11 +66,15 @@ fn page(arguments: &Arguments) -> Result<(), String> {
     if !arguments.check {
         return super::run::write(&arguments.output, &text);
     }
-    let there = read(&arguments.output).map_err(|error| format!("{}: {error}", arguments.output.display()))?;
+    let there =
+        read(&arguments.output).map_err(|error| format!("{}: {error}", arguments.output.display()))?;
     if there == text {
         Ok(())
     } else {
-        Err(format!("{} is not what the recorded runs give; run `conformance page`", arguments.output.display()))
+        Err(format!(
+            "{} is not what the recorded runs give; run `conformance page`",
+            arguments.output.display()
+        ))
     }
 }
 

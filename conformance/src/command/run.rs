@@ -40,7 +40,8 @@ pub struct Arguments {
 /// Runs.
 pub fn run(arguments: &Arguments) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let result = runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(run_all(arguments)));
+    let result =
+        runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(run_all(arguments)));
     match result {
         Ok(code) => code,
         Err(error) => {
@@ -100,7 +101,11 @@ fn chosen(names: &[String]) -> Result<Vec<Entry>, String> {
         }
         let entry = all.iter().find(|entry| entry.name == *name);
         let known: Vec<_> = all.iter().map(|entry| entry.name.as_str()).collect();
-        chosen.push(entry.cloned().ok_or_else(|| format!("no target is named {name:?}; there are: {}", known.join(", ")))?);
+        chosen.push(
+            entry
+                .cloned()
+                .ok_or_else(|| format!("no target is named {name:?}; there are: {}", known.join(", ")))?,
+        );
     }
     Ok(chosen)
 }

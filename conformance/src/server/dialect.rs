@@ -189,7 +189,25 @@ macro_rules! dialects {
     };
 }
 
-dialects!["strict", "aws", "b2", "r2", "tigris", "minio", "spaces", "hetzner", "ceph", "scaleway", "filebase", "supabase", "gcs", "garage", "oci", "oss", "seaweedfs"];
+dialects![
+    "strict",
+    "aws",
+    "b2",
+    "r2",
+    "tigris",
+    "minio",
+    "spaces",
+    "hetzner",
+    "ceph",
+    "scaleway",
+    "filebase",
+    "supabase",
+    "gcs",
+    "garage",
+    "oci",
+    "oss",
+    "seaweedfs"
+];
 
 impl Dialect {
     /// Parses a dialect.

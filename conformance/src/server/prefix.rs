@@ -25,7 +25,8 @@ struct Claim {
 }
 
 fn claim(header: &str) -> Option<Claim> {
-    let after = |name: &str| header.split(name).nth(1).map(|rest| rest.split([',', ' ']).next().unwrap_or(rest));
+    let after =
+        |name: &str| header.split(name).nth(1).map(|rest| rest.split([',', ' ']).next().unwrap_or(rest));
     let mut scope = after("Credential=")?.split('/');
     let key_id = scope.next()?.to_owned();
     let region = scope.nth(1)?.to_owned();
@@ -34,7 +35,11 @@ fn claim(header: &str) -> Option<Claim> {
 }
 
 /// Takes the prefix off a request, or says why it may not pass. A request without a signature passes unsigned.
-pub(super) fn strip(mut request: Request<Bytes>, prefix: &str, keys: &Keys) -> Result<Request<Bytes>, ErrorAnswer> {
+pub(super) fn strip(
+    mut request: Request<Bytes>,
+    prefix: &str,
+    keys: &Keys,
+) -> Result<Request<Bytes>, ErrorAnswer> {
     let refuse = |status, code: &str| ErrorAnswer::new(status, code);
     let whole = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let Some(rest) = whole.strip_prefix(prefix) else { return Err(refuse(404, "NoSuchKey")) };
@@ -50,7 +55,8 @@ pub(super) fn strip(mut request: Request<Bytes>, prefix: &str, keys: &Keys) -> R
         keys.iter().find(|key| key.id == claim.key_id).map(|key| key.secret.clone())
     };
     let secret = secret.ok_or_else(|| refuse(403, "InvalidAccessKeyId"))?;
-    let (_, signature) = signature(&request, &claim, &secret, &whole).ok_or_else(|| refuse(400, "InvalidRequest"))?;
+    let (_, signature) =
+        signature(&request, &claim, &secret, &whole).ok_or_else(|| refuse(400, "InvalidRequest"))?;
     if signature != claim.signature {
         return Err(refuse(403, "SignatureDoesNotMatch"));
     }
@@ -66,7 +72,12 @@ fn text(request: &Request<Bytes>, name: &str) -> Option<String> {
 }
 
 /// The `Authorization` header and bare signature that the key's owner makes for this path and query.
-fn signature(request: &Request<Bytes>, claim: &Claim, secret: &str, path: &str) -> Option<(HeaderValue, String)> {
+fn signature(
+    request: &Request<Bytes>,
+    claim: &Claim,
+    secret: &str,
+    path: &str,
+) -> Option<(HeaderValue, String)> {
     let at = u64::try_from(parse_amz_date(&text(request, "x-amz-date")?)?).ok()?;
     let identity =
         Credentials::new(&claim.key_id, secret, text(request, "x-amz-security-token"), None, "server").into();

@@ -85,7 +85,8 @@ pub fn from_environment(name: &str, prefix: &str) -> Result<Target, String> {
 
 fn from_variables(name: &str, prefix: &str, get: impl Fn(&str) -> Option<String>) -> Result<Target, String> {
     let optional = |key: &str| get(&format!("{prefix}{key}")).filter(|value| !value.is_empty());
-    let need = |key: &str| optional(key).ok_or_else(|| format!("{name} does not run: {prefix}{key} is not set"));
+    let need =
+        |key: &str| optional(key).ok_or_else(|| format!("{name} does not run: {prefix}{key} is not set"));
     let mut target = Target::local(name, &need("ENDPOINT")?, &need("ACCESS_KEY")?, &need("SECRET_KEY")?);
     target.virtual_domain = optional("VIRTUAL_DOMAIN");
     target.bucket = need("BUCKET")?;

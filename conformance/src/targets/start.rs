@@ -59,7 +59,9 @@ pub async fn start(entry: &Entry, scripts: &Path) -> Result<Running, String> {
     let mut running = match &entry.start {
         Start::Embedded(dialect) => embedded(&entry.name, dialect).await?,
         Start::Script(script) => process(&entry.name, scripts.join(script)).await?,
-        Start::Environment(prefix) => Running { target: from_environment(&entry.name, prefix)?, hold: Hold::Nothing },
+        Start::Environment(prefix) => {
+            Running { target: from_environment(&entry.name, prefix)?, hold: Hold::Nothing }
+        }
     };
     running.target.quirks = entry.quirks.clone();
     Ok(running)
@@ -85,7 +87,8 @@ async fn process(name: &str, script: PathBuf) -> Result<Running, String> {
     let stdout = child.stdout.take().expect("stdout was asked for");
     let mut lines = BufReader::new(stdout).lines();
     let answers = tokio::time::timeout(START_TIMEOUT, read_answers(&mut lines)).await;
-    let answers = answers.map_err(|_| failed(format!("not ready within {START_TIMEOUT:?}")))?.map_err(failed)?;
+    let answers =
+        answers.map_err(|_| failed(format!("not ready within {START_TIMEOUT:?}")))?.map_err(failed)?;
     // What it prints later must not fill the pipe and stop it.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     let get = |key: &str| answers.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());

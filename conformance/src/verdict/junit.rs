@@ -30,7 +30,11 @@ pub fn junit(reports: &[Report]) -> String {
                     escape(detail)
                 ));
             } else if !outcome.passed {
-                text.push_str(&format!("><system-out>{}: {}</system-out></testcase>\n", outcome.word(), escape(detail)));
+                text.push_str(&format!(
+                    "><system-out>{}: {}</system-out></testcase>\n",
+                    outcome.word(),
+                    escape(detail)
+                ));
             } else {
                 text.push_str("/>\n");
             }

@@ -133,7 +133,8 @@ impl Report {
     /// The verdict. A declared failure counts like any other: it is known, not harmless.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let failed = |meaning: Meaning| self.outcomes.iter().filter(move |o| !o.passed && o.meaning == meaning);
+        let failed =
+            |meaning: Meaning| self.outcomes.iter().filter(move |o| !o.passed && o.meaning == meaning);
         let fatal: Vec<_> = failed(Meaning::Required).map(|o| o.id.clone()).collect();
         if !fatal.is_empty() {
             return Verdict::NotUsable(fatal);

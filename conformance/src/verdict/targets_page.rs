@@ -38,7 +38,10 @@ impl Recorded {
                 .clone()
                 .filter(|outcome| !outcome.passed)
                 .map(|outcome| {
-                    (outcome.id.clone(), outcome.declared.clone().or(outcome.detail.clone()).unwrap_or_default())
+                    (
+                        outcome.id.clone(),
+                        outcome.declared.clone().or(outcome.detail.clone()).unwrap_or_default(),
+                    )
                 })
                 .collect(),
             ran: checks.map(|outcome| outcome.id.clone()).collect(),
@@ -115,7 +118,10 @@ mod tests {
             .to_vec();
         let page = targets_page(&checks, &[run]);
         assert!(page.contains("| example | an example | 1 of 2 | **not usable**: b.b |"), "{page}");
-        assert!(page.contains("| a.a | required | ✓ |\n| b.b | required | ✗ |\n| c.c | required |  |"), "{page}");
+        assert!(
+            page.contains("| a.a | required | ✓ |\n| b.b | required | ✗ |\n| c.c | required |  |"),
+            "{page}"
+        );
         assert!(page.contains("- `b.b`: it did <not>"), "{page}");
     }
 }
