@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use conformance::process::{Process, wait_for};
 use conformance::replica::{Directory, Replica};
+use conformance::site::Site;
 use conformance::witness::{Replicator, Settings, V0_3_13, V0_5_15, V0_5_17};
 use crc::{CRC_64_GO_ISO, Crc};
 use rusqlite::Connection;
@@ -122,7 +123,7 @@ impl Maker {
     }
 
     fn settings(&self) -> Settings {
-        Settings::to_directory(&self.database, &self.replica())
+        Settings::new(&self.database, &Site::directory(&self.replica()))
     }
 
     fn replica(&self) -> PathBuf {
@@ -166,8 +167,7 @@ impl Maker {
     /// Size and checksum of the file Litestream restores.
     fn restore(&self, flags: &[&str]) -> Result<serde_json::Value> {
         let output = self.work.path().join("restored.db");
-        let url = format!("file://{}", self.replica().display());
-        let said = self.litestream.restore(&url, &output, flags)?;
+        let said = self.litestream.restore(&Site::directory(&self.replica()), &output, flags)?;
         if said.code != Some(0) {
             return Err(said.output.into());
         }

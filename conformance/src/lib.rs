@@ -10,7 +10,7 @@
 //! | Is this endpoint good enough, and with which settings? | [`checks`] on [`targets`] through [`client`], told by [`verdict`] |
 //! | What did the application commit, and is this file one of those states? | [`workload`], [`compare`] |
 //! | Is this replica whole, and what can be restored from it? | [`replica`] |
-//! | Who else can read and write it? | [`witness`] (Litestream's own binaries), [`process`] |
+//! | Who else can read and write it, and where? | [`witness`] (Litestream's own binaries), [`process`], [`site`] |
 
 pub mod ltx;
 
@@ -33,6 +33,8 @@ pub mod checks;
 pub mod verdict;
 
 pub mod replica;
+
+pub mod site;
 
 pub mod process;
 

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::process::{self, Finished, Process};
+use crate::site::Site;
 
 /// Writes and restores the 0.3 format.
 pub const V0_3_13: &str = "0.3.13";
@@ -55,6 +56,8 @@ pub struct Settings {
     pub database: PathBuf,
     /// Lines of the replica entry, `key: value`, without `sync-interval`.
     pub replica: Vec<String>,
+    /// Environment variables needed to reach the replica.
+    pub environment: Vec<(String, String)>,
     /// Further lines of the database entry.
     pub database_lines: Vec<String>,
     /// Further top-level lines.
@@ -62,12 +65,13 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// A database replicated to a directory.
+    /// A database replicated to a site.
     #[must_use]
-    pub fn to_directory(database: &Path, replica: &Path) -> Self {
+    pub fn new(database: &Path, site: &Site) -> Self {
         Self {
             database: database.to_owned(),
-            replica: vec!["type: file".to_owned(), format!("path: {}", replica.display())],
+            replica: site.lines.clone(),
+            environment: site.environment.clone(),
             database_lines: Vec::new(),
             top_lines: Vec::new(),
         }
@@ -105,8 +109,6 @@ pub struct Replicator {
     pub dialect: Dialect,
     /// Where its configuration and logs are written.
     pub folder: PathBuf,
-    /// Environment variables it gets.
-    pub environment: Vec<(String, String)>,
 }
 
 impl Replicator {
@@ -122,7 +124,7 @@ impl Replicator {
     /// Any binary with Litestream's command line.
     #[must_use]
     pub fn new(binary: PathBuf, dialect: Dialect, folder: &Path) -> Self {
-        Self { binary, dialect, folder: folder.to_owned(), environment: Vec::new() }
+        Self { binary, dialect, folder: folder.to_owned() }
     }
 
     /// Writes the configuration and starts `replicate`.
@@ -132,18 +134,18 @@ impl Replicator {
     pub fn replicate(&self, settings: &Settings) -> io::Result<Process> {
         let config = self.folder.join("litestream.yml");
         std::fs::write(&config, settings.text(self.dialect))?;
-        let mut command = self.command();
+        let mut command = self.command(&settings.environment);
         command.args(["replicate", "-config"]).arg(config);
         Process::start(&mut command, &self.folder.join("replicate.log"))
     }
 
-    /// Runs `restore` into `output` from `replica`, a URL, with further flags in front.
+    /// Runs `restore` from a site into `output`, with further flags.
     ///
     /// # Errors
     /// If the program cannot be started or does not end in time; a refusal is in the answer's exit code.
-    pub fn restore(&self, replica: &str, output: &Path, flags: &[&str]) -> io::Result<Finished> {
-        let mut command = self.command();
-        command.arg("restore").args(flags).arg("-o").arg(output).arg(replica);
+    pub fn restore(&self, site: &Site, output: &Path, flags: &[&str]) -> io::Result<Finished> {
+        let mut command = self.command(&site.environment);
+        command.arg("restore").args(flags).arg("-o").arg(output).arg(&site.url);
         let log = self.folder.join("restore.log");
         std::fs::write(&log, "")?;
         let mut process = Process::start(&mut command, &log)?;
@@ -151,10 +153,10 @@ impl Replicator {
         Ok(Finished { code: status.code(), output: process.output() })
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, environment: &[(String, String)]) -> Command {
         let mut command = Command::new(&self.binary);
         // A custom bundle makes Litestream's S3 client refuse to start, whatever the endpoint.
-        command.env_remove("AWS_CA_BUNDLE").envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.env_remove("AWS_CA_BUNDLE").envs(environment.iter().map(|(name, value)| (name, value)));
         command
     }
 }

@@ -13,7 +13,7 @@ use std::hash::Hasher;
 pub use report::{LegacyReport, LevelReport, Problem, Report, RestorePoint, Severity};
 pub use store::{Directory, Embedded, Object, Store};
 
-use crate::{Defect, legacy, ltx};
+use crate::{Defect, compare, legacy, ltx, workload};
 use states::States;
 
 /// The level that holds snapshots.
@@ -186,6 +186,19 @@ impl<'a> Replica<'a> {
             legacy::Part::Snapshot { index } => Some((generation.as_str(), *index)),
             legacy::Part::Segment { .. } => None,
         })
+    }
+
+    /// The sequence number a workload left in the newest state, of LTX or else of the last 0.3 snapshot.
+    #[must_use]
+    pub fn newest_seq(&self) -> Option<u64> {
+        let image = match self.newest() {
+            Some(txid) => self.restore(txid).ok()?.bytes,
+            None => {
+                let (generation, snapshot) = self.legacy_snapshots().last()?;
+                self.restore_legacy(generation, snapshot).ok()?
+            }
+        };
+        workload::seq_of(&compare::open_image(&image).ok()?).ok()?
     }
 
     /// The verdict.

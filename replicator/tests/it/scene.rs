@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use conformance::compare::{self, State, Wrong};
 use conformance::process::wait_for;
-use conformance::replica::{Directory, Embedded, Replica, Store};
-use conformance::server::{Loopback, Server, Settings as ServerSettings, system_clock};
+use conformance::replica::Replica;
+use conformance::site::Site;
 use conformance::witness::{Replicator, Settings as Replication};
 use conformance::workload::{self, History, Workload};
 use rusqlite::Connection;
-use tokio::runtime::Runtime;
 
 /// How long anything that should happen at once may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,16 +78,35 @@ impl Scene {
         self.app.as_mut().unwrap().execute(&mut self.history, sql, "t0", ids).unwrap();
     }
 
+    /// Adds rows that fill a page each, so that every update of one is a frame of its own page.
+    pub fn insert_large_rows(&mut self, count: i64) {
+        let sql = format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {count})
+             INSERT INTO t0(id, name, number, body) SELECT i, 'first', i, randomblob(2500) FROM n"
+        );
+        self.execute(&sql, 1..=count);
+    }
+
+    /// Updates the first rows, each in a commit of its own: one frame for the row, one for the mark.
+    pub fn update_rows(&mut self, count: i64) {
+        for id in 1..=count {
+            let sql = format!("UPDATE t0 SET number = number + 1, body = randomblob(2500) WHERE id = {id}");
+            self.execute(&sql, id..=id);
+        }
+    }
+
     pub fn database(&self) -> PathBuf {
         self.path("app.db")
     }
 
+    /// A place for the replica in a directory of the scene.
+    pub fn directory(&self) -> Site {
+        Site::directory(&self.path("replica"))
+    }
+
     /// Replication of this database to a site.
     pub fn replication(&self, site: &Site) -> Replication {
-        Replication {
-            replica: site.lines.clone(),
-            ..Replication::to_directory(&self.database(), Path::new(""))
-        }
+        Replication::new(&self.database(), site)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -99,9 +117,7 @@ impl Scene {
     pub fn litestream(&self, version: &str) -> Replicator {
         let folder = self.path(&format!("litestream-{version}"));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut litestream = Replicator::litestream(version, &folder).unwrap();
-        litestream.environment = credentials();
-        litestream
+        Replicator::litestream(version, &folder).unwrap()
     }
 
     /// Stops the application and puts another database in the place of its file. The other one is made by `fill`, is
@@ -127,10 +143,24 @@ impl Scene {
         let store = &*site.store;
         let seq = self.history.committed();
         let replicated = wait_for(&format!("state {seq} in {}", store.location()), PATIENCE, || {
-            newest_seq(store).filter(|newest| *newest >= seq)
+            Replica::read(store).ok()?.newest_seq().filter(|newest| *newest >= seq)
         });
-        replicated.unwrap();
+        replicated.unwrap_or_else(|error| panic!("{error}\n{}", self.logs()));
         self.history.acknowledge(seq).unwrap();
+    }
+
+    /// The end of what each replicator printed.
+    fn logs(&self) -> String {
+        let mut all = String::new();
+        for folder in std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path()) {
+            let log = folder.join("replicate.log");
+            if let Ok(text) = std::fs::read_to_string(&log) {
+                let lines: Vec<&str> = text.lines().collect();
+                all +=
+                    &format!("{}:\n{}\n", log.display(), lines[lines.len().saturating_sub(25)..].join("\n"));
+            }
+        }
+        all
     }
 
     /// Restores with a binary and judges the result: a state no older than what was acknowledged.
@@ -144,7 +174,7 @@ impl Scene {
     /// Restores with a binary; the caller removes the result.
     pub fn restore(&self, with: &Replicator, site: &Site, flags: &[&str]) -> PathBuf {
         let output = with.folder.join("restored.db");
-        let said = with.restore(&site.url, &output, flags).unwrap();
+        let said = with.restore(site, &output, flags).unwrap();
         assert_eq!(
             said.code,
             Some(0),
@@ -182,68 +212,4 @@ impl Scene {
         assert!(newest >= self.history.acknowledged(), "only state {newest} can be restored");
         count
     }
-}
-
-/// Where a replica lies.
-pub struct Site {
-    /// The judge's way to read it.
-    pub store: Box<dyn Store>,
-    /// The replica entry of a configuration.
-    pub lines: Vec<String>,
-    /// Its URL for `restore`.
-    pub url: String,
-    /// The embedded server, if that is where it lies; it stops with the site.
-    _server: Option<(Runtime, Loopback)>,
-}
-
-impl Site {
-    /// A directory of the scene.
-    pub fn directory(scene: &Scene) -> Self {
-        let path = scene.path("replica");
-        Self {
-            lines: vec!["type: file".to_owned(), format!("path: {}", path.display())],
-            url: format!("file://{}", path.display()),
-            store: Box::new(Directory::new(&path)),
-            _server: None,
-        }
-    }
-
-    /// A path in a bucket of an S3 server in this process.
-    pub fn s3() -> Self {
-        let runtime = Runtime::new().unwrap();
-        let server = Server::new(ServerSettings::new(system_clock()));
-        server.create_bucket("backups");
-        let loopback = runtime.block_on(server.clone().start_loopback()).unwrap();
-        let endpoint = loopback.endpoint();
-        let lines =
-            ["type: s3", "bucket: backups", "path: some/app", "region: us-east-1", "force-path-style: true"];
-        let mut lines: Vec<_> = lines.map(str::to_owned).into();
-        lines.push(format!("endpoint: {endpoint}"));
-        Self {
-            lines,
-            url: format!("s3://backups/some/app?endpoint={endpoint}&region=us-east-1&forcePathStyle=true"),
-            store: Box::new(Embedded::new(&server, "backups", "some/app")),
-            _server: Some((runtime, loopback)),
-        }
-    }
-}
-
-/// What the embedded server accepts.
-fn credentials() -> Vec<(String, String)> {
-    [("AWS_ACCESS_KEY_ID", "access"), ("AWS_SECRET_ACCESS_KEY", "secret")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
-}
-
-/// The sequence number in the newest state of a replica of any kind.
-fn newest_seq(store: &dyn Store) -> Option<u64> {
-    let replica = Replica::read(store).ok()?;
-    let image = match replica.newest() {
-        Some(txid) => replica.restore(txid).ok()?.bytes,
-        None => {
-            let (generation, snapshot) = replica.legacy_snapshots().last()?;
-            replica.restore_legacy(generation, snapshot).ok()?
-        }
-    };
-    workload::seq_of(&compare::open_image(&image).ok()?).ok()?
 }
