@@ -94,87 +94,90 @@ fn journal_holds_data(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
 pub(super) struct TempFile {
     disk: Arc<dyn Disk>,
     output: PathBuf,
-    path: PathBuf,
-    file: Box<dyn DiskFile>,
     /// Identity of what we created: another process may remove it and put its own there.
     identity: (u64, u64),
-    /// Parent directories that this restore created, deepest first.
-    created_dirs: Vec<PathBuf>,
-    published: bool,
+    /// Dropped before the directories it lies in.
+    scratch: Scratch,
+    created_dirs: Created,
+}
+
+/// Parent directories that this restore created, deepest first. Removed when dropped, as far as they are empty.
+struct Created {
+    disk: Arc<dyn Disk>,
+    dirs: Vec<PathBuf>,
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        for dir in &self.dirs {
+            // Others have found a use for it meanwhile.
+            if self.disk.remove_dir(dir).is_err() {
+                break;
+            }
+        }
+    }
 }
 
 impl TempFile {
     /// Creates it and missing parent directories (permission bits 0700, as Litestream does).
     pub(super) fn create(disk: Arc<dyn Disk>, output: &Path) -> Result<Self> {
-        let path = with_suffix(output, ".tmp");
-        let created_dirs = create_parents(disk.as_ref(), output)?;
-        // What a killed restore left behind is removed, not overwritten: if its process still lives, it notices.
-        let file = optional(disk.remove_file(&path))
-            .map_err(|error| io_error("remove the stale", &path, error))
-            .and_then(|_| {
-                disk.open(&path, OpenMode::CreateNew).map_err(|error| io_error("create", &path, error))
-            })
-            .and_then(|file| {
-                let facts = file.metadata().map_err(|error| io_error("look at", &path, error))?;
-                Ok((file, (facts.device, facts.inode)))
-            });
-        match file {
-            Ok((file, identity)) => Ok(Self {
-                disk,
-                output: output.to_owned(),
-                path,
-                file,
-                identity,
-                created_dirs,
-                published: false,
-            }),
-            Err(error) => {
-                remove_dirs(disk.as_ref(), &created_dirs);
-                Err(error)
-            }
-        }
+        let created_dirs = Created::parents_of(disk.clone(), output)?;
+        let scratch = Scratch::create(disk.clone(), output, "")?;
+        let facts = scratch.file.metadata().map_err(|error| scratch.error("look at", error))?;
+        Ok(Self {
+            disk,
+            output: output.to_owned(),
+            identity: (facts.device, facts.inode),
+            scratch,
+            created_dirs,
+        })
     }
 
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        &self.scratch.path
     }
 
     /// Its content.
     pub(super) fn file(&self) -> &dyn DiskFile {
-        self.file.as_ref()
+        self.scratch.file()
     }
 
     /// An I/O error with the path of this file.
     pub(super) fn error(&self, what: &str, error: io::Error) -> Error {
-        io_error(what, &self.path, error)
+        self.scratch.error(what, error)
     }
 
     /// Makes the content durable.
     pub(super) fn sync(&self) -> Result<()> {
-        self.file.sync().map_err(|error| self.error("sync", error))
+        self.file().sync().map_err(|error| self.error("sync", error))
     }
 
     /// Gives the synced file its final name, replacing what is there.
     pub(super) fn publish(mut self) -> Result<()> {
         self.keep_owner_of_replaced()?;
         self.remove_replaced()?;
-        let now = self.disk.metadata(&self.path).map_err(|error| self.error("look at", error))?;
+        let path = self.path();
+        let now = self.disk.metadata(path).map_err(|error| self.error("look at", error))?;
         if (now.device, now.inode) != self.identity {
-            self.published = true; // Not ours to remove.
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                format!(
-                    "{} was replaced by another process during the restore: is another restore running?",
-                    self.path.display()
-                ),
-            ));
+            let message = format!(
+                "{} was replaced by another process during the restore: is another restore running?",
+                path.display()
+            );
+            self.keep();
+            return Err(Error::new(ErrorKind::Conflict, message));
         }
-        self.disk
-            .rename(&self.path, &self.output)
-            .map_err(|error| io_error(&format!("rename {} to", self.path.display()), &self.output, error))?;
-        self.published = true;
+        let renamed = self.disk.rename(path, &self.output);
+        let what = format!("rename {} to", path.display());
+        renamed.map_err(|error| io_error(&what, &self.output, error))?;
+        self.keep();
         sync_dir(self.disk.as_ref(), parent(&self.output))
+    }
+
+    /// From here on there is nothing of ours to remove.
+    fn keep(&mut self) {
+        self.scratch.is_kept = true;
+        self.created_dirs.dirs.clear();
     }
 
     /// A replaced database keeps its permissions and owner, so that its application can still open it.
@@ -183,7 +186,7 @@ impl TempFile {
         let replaced = replaced.map_err(|error| io_error("look at", &self.output, error))?;
         let Some(FileMetadata { mode, uid, gid, .. }) = replaced else { return Ok(()) };
         self.disk
-            .set_permissions(&self.path, mode, uid, gid)
+            .set_permissions(self.path(), mode, uid, gid)
             .map_err(|error| self.error("set permissions of", error))
     }
 
@@ -205,33 +208,23 @@ impl TempFile {
     }
 }
 
-impl Drop for TempFile {
-    /// Cleaning up must not fail the caller twice: what cannot be removed now is removed by the next restore.
-    fn drop(&mut self) {
-        if !self.published {
-            if let Err(error) = optional(self.disk.remove_file(&self.path)) {
-                tracing::warn!(path = %self.path.display(), %error, "cannot remove the unfinished file");
-            }
-            remove_dirs(self.disk.as_ref(), &self.created_dirs);
-        }
-    }
-}
-
 /// A local file for bytes on their way, removed when dropped.
 pub(super) struct Scratch {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     file: Box<dyn DiskFile>,
+    is_kept: bool,
 }
 
 impl Scratch {
     /// Creates it as `<output>.tmp<suffix>`; its directory must exist.
     pub(super) fn create(disk: Arc<dyn Disk>, output: &Path, suffix: &str) -> Result<Self> {
         let path = with_suffix(output, &format!(".tmp{suffix}"));
+        // What a killed restore left behind is removed, not overwritten: if its process still lives, it notices.
         optional(disk.remove_file(&path)).map_err(|error| io_error("remove the stale", &path, error))?;
         let file = disk.open(&path, OpenMode::CreateNew);
         let file = file.map_err(|error| io_error("create", &path, error))?;
-        Ok(Self { disk, path, file })
+        Ok(Self { disk, path, file, is_kept: false })
     }
 
     /// Its content.
@@ -246,40 +239,33 @@ impl Scratch {
 }
 
 impl Drop for Scratch {
+    /// Cleaning up must not fail the caller twice: what cannot be removed now is removed by the next restore.
     fn drop(&mut self) {
-        if let Err(error) = optional(self.disk.remove_file(&self.path)) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the scratch file");
+        if !self.is_kept
+            && let Err(error) = optional(self.disk.remove_file(&self.path))
+        {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the unfinished file");
         }
     }
 }
 
-/// Creates the missing parents of `output`, durably; returns them, deepest first.
-fn create_parents(disk: &dyn Disk, output: &Path) -> Result<Vec<PathBuf>> {
-    let mut missing = Vec::new();
-    for dir in output.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty()) {
-        match optional(disk.metadata(dir)).map_err(|error| io_error("look at", dir, error))? {
-            Some(_) => break,
-            None => missing.push(dir.to_owned()),
+impl Created {
+    /// Creates the missing parents of `output`, durably.
+    fn parents_of(disk: Arc<dyn Disk>, output: &Path) -> Result<Self> {
+        let mut created = Self { disk, dirs: Vec::new() };
+        for dir in output.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty()) {
+            let facts = optional(created.disk.metadata(dir));
+            match facts.map_err(|error| io_error("look at", dir, error))? {
+                Some(_) => break,
+                None => created.dirs.push(dir.to_owned()),
+            }
         }
-    }
-    let Some(deepest) = missing.first() else { return Ok(missing) };
-    let created = disk
-        .create_dir_all(deepest, 0o700)
-        .map_err(|error| io_error("create directory", deepest, error))
-        .and_then(|()| missing.iter().try_for_each(|dir| sync_dir(disk, parent(dir))));
-    if let Err(error) = created {
-        remove_dirs(disk, &missing);
-        return Err(error);
-    }
-    Ok(missing)
-}
-
-/// Removes directories that are empty; others have found a use meanwhile.
-fn remove_dirs(disk: &dyn Disk, deepest_first: &[PathBuf]) {
-    for dir in deepest_first {
-        if disk.remove_dir(dir).is_err() {
-            break;
+        if let Some(deepest) = created.dirs.first() {
+            let done = created.disk.create_dir_all(deepest, 0o700);
+            done.map_err(|error| io_error("create directory", deepest, error))?;
         }
+        created.dirs.iter().try_for_each(|dir| sync_dir(created.disk.as_ref(), parent(dir)))?;
+        Ok(created)
     }
 }
 

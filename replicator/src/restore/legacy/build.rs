@@ -29,8 +29,6 @@ pub(super) struct Part {
 
 /// See the module. All methods block.
 pub(super) struct Builder {
-    /// The file being built.
-    pub temp: TempFile,
     identities: Identities,
     /// The packed object.
     packed: Arc<Scratch>,
@@ -42,6 +40,8 @@ pub(super) struct Builder {
     wal: Scratch,
     log: Option<(u64, Log)>,
     before: Option<ObjectInfo>,
+    /// The file being built. Last, so that it is dropped last: it removes the directories it created.
+    temp: TempFile,
 }
 
 impl Builder {
@@ -62,6 +62,11 @@ impl Builder {
             log: None,
             before: None,
         })
+    }
+
+    /// The finished file; the scratch files are removed.
+    pub(super) fn into_temp(self) -> TempFile {
+        self.temp
     }
 
     /// Keeps the next bytes of the current object.
@@ -159,7 +164,7 @@ impl Builder {
         // 65536 does not fit and is stored as 1.
         let page_size = PageSize::new(if stored == 1 { 65536 } else { stored })
             .ok_or_else(|| corrupt(format!("page size {stored} in the database header is impossible")))?;
-        if self.snapshot_len % u64::from(page_size.get()) != 0 {
+        if !self.snapshot_len.is_multiple_of(u64::from(page_size.get())) {
             return Err(corrupt(format!(
                 "{} bytes are not a whole number of pages of {} bytes",
                 self.snapshot_len,

@@ -2,6 +2,9 @@
 //!
 //! A snapshot at WAL index *i* is the database file as it was when WAL *i* began (or a little later, which applying
 //! the WAL again does not change); each WAL after it must be there from its first byte, without a hole.
+//!
+//! Limit of the format: nothing says where a WAL ended. If its *last* segment is lost and the next WAL is there, no
+//! reader can tell; only SQLite's integrity check may.
 
 mod build;
 mod choice;
@@ -36,7 +39,7 @@ pub(super) async fn restore(
     context.progress.step(Step::Fetching);
     context.progress.planned(&plan);
     let builder = build(context, &parts).await?;
-    let temp = context.host.blocking(move || builder.temp).await;
+    let temp = context.host.blocking(move || builder.into_temp()).await;
     let database_bytes = finish::finish(context, temp).await?;
     Ok(Report::Restored(Restored {
         bytes_fetched: plan.bytes(),

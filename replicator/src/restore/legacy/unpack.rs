@@ -20,9 +20,10 @@ const CHUNK_LEN: usize = 1 << 20;
 
 /// See the module. Blocks.
 pub(super) struct Unpacker {
-    reader: Box<dyn Read + Send>,
+    frame: FrameDecoder<Watched>,
     buffer: Vec<u8>,
     total: u64,
+    is_finished: bool,
 }
 
 impl Unpacker {
@@ -30,51 +31,68 @@ impl Unpacker {
     pub(super) fn open(source: impl Read + Send + 'static, identities: &Identities) -> Result<Self> {
         let mut source = BufReader::with_capacity(1 << 16, source);
         let is_encrypted = source.fill_buf().map_err(unpack_error)?.starts_with(AGE_MAGIC);
-        let reader: Box<dyn Read + Send> = if is_encrypted {
+        let inner: Box<dyn Read + Send> = if is_encrypted {
             let decryptor = age::Decryptor::new_buffered(source).map_err(decrypt_error)?;
-            Box::new(FrameDecoder::new(decryptor.decrypt(identities.iter()).map_err(decrypt_error)?))
+            Box::new(decryptor.decrypt(identities.iter()).map_err(decrypt_error)?)
         } else {
-            Box::new(FrameDecoder::new(source))
+            Box::new(source)
         };
-        Ok(Self { reader, buffer: vec![0; CHUNK_LEN], total: 0 })
+        let frame = FrameDecoder::new(Watched { inner, has_ended: false });
+        Ok(Self { frame, buffer: vec![0; CHUNK_LEN], total: 0, is_finished: false })
     }
 
     /// The first bytes, as many as fit, from a source that may be cut behind them.
     pub(super) fn start<const N: usize>(mut self) -> Result<[u8; N]> {
         let mut start = [0; N];
-        self.reader.read_exact(&mut start).map_err(unpack_error)?;
+        self.frame.read_exact(&mut start).map_err(unpack_error)?;
         Ok(start)
     }
 
     /// The next unpacked bytes; empty at the verified end.
     pub(super) fn next(&mut self) -> Result<&[u8]> {
         let mut filled = 0;
-        while filled < self.buffer.len() {
-            match self.reader.read(&mut self.buffer[filled..]).map_err(unpack_error)? {
+        while !self.is_finished && filled < self.buffer.len() {
+            match self.frame.read(&mut self.buffer[filled..]).map_err(unpack_error)? {
                 0 => break,
                 read => filled += read,
             }
         }
         self.total += filled as u64;
-        if filled < self.buffer.len() {
-            self.finish(filled)?;
+        if !self.is_finished && filled < self.buffer.len() {
+            self.finish()?;
+            self.is_finished = true;
         }
         Ok(&self.buffer[..filled])
     }
 
-    /// Reads past the end of the LZ4 frame: only then age has authenticated its last chunk.
-    fn finish(&mut self, filled: usize) -> Result<()> {
-        if self.total == 0 {
-            return Err(Error::new(ErrorKind::Corrupt, "it is cut at its start"));
+    /// Demands the end mark of the LZ4 frame, which the decoder forgives, and reads past it: only then age has
+    /// authenticated its last chunk.
+    fn finish(&mut self) -> Result<()> {
+        if self.frame.get_ref().has_ended {
+            let message = format!("it is cut: the end mark is missing after {} bytes", self.total);
+            return Err(Error::new(ErrorKind::Corrupt, message));
         }
-        let mut more = [0];
-        match self.reader.read(&mut more).map_err(unpack_error)? {
+        match self.frame.read(&mut [0]).map_err(unpack_error)? {
             0 => Ok(()),
             _ => {
-                let end = self.total - filled as u64;
-                Err(Error::new(ErrorKind::Corrupt, format!("a second LZ4 frame follows after byte {end}")))
+                let message = format!("a second LZ4 frame follows after {} bytes", self.total);
+                Err(Error::new(ErrorKind::Corrupt, message))
             }
         }
+    }
+}
+
+/// Knows whether the end of the input was met.
+struct Watched {
+    inner: Box<dyn Read + Send>,
+    has_ended: bool,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.has_ended |= read == 0 && !buffer.is_empty();
+        Ok(read)
     }
 }
 

@@ -7,15 +7,15 @@ use serde_json::Value;
 use super::*;
 use crate::ltx::Txid;
 
-fn set(name: &str) -> PathBuf {
+pub(super) fn set(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/golden").join(name)
 }
 
-fn expected(name: &str) -> Value {
+pub(super) fn expected(name: &str) -> Value {
     serde_json::from_slice(&read(&set(name).join("expected.json"))).unwrap()
 }
 
-fn assert_same(image: &[u8], expected: &Value) {
+pub(super) fn assert_same(image: &[u8], expected: &Value) {
     assert_eq!(image.len() as u64, expected["bytes"]);
     assert_eq!(format!("{:016x}", Crc::<u64>::new(&CRC_64_GO_ISO).checksum(image)), expected["crc64"]);
 }
@@ -41,7 +41,7 @@ async fn every_state_of_0_5() {
         }
         let dir = tempfile::tempdir().unwrap();
         let (_, image) = restored(&bucket, Options::new(dir.path().join("a.db"))).await;
-        assert_same(&image, states.values().last().unwrap());
+        assert_same(&image, states.values().next_back().unwrap());
     }
 }
 

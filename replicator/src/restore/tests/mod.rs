@@ -1,6 +1,14 @@
 //! Restores end to end: golden replicas, faulty stores, faulty disks, outputs of every kind.
 
+mod broken;
+mod disk;
+mod faults;
+mod generations;
 mod golden;
+mod output;
+mod synthetic;
+mod time;
+mod vanish;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

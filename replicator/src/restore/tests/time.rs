@@ -1,0 +1,60 @@
+//! Point in time: the time in the headers counts, whatever the store says, and few requests find it.
+
+use super::faults::{FaultyBucket, Get};
+use super::synthetic::{file, l0, options, replica};
+use super::*;
+use crate::host::UnixMillis;
+use crate::ltx::Txid;
+
+async fn at(bucket: &Arc<dyn Bucket>, millis: i64) -> Result<Option<Txid>> {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { target: Target::Timestamp(UnixMillis(millis)), ..options(&dir) };
+    match restore(bucket, options).await? {
+        Report::Restored(restored) => Ok(restored.plan.txid),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_newest_state_strictly_before() {
+    let files: Vec<_> = (1..=9).map(|txid| l0(txid, 512, 1, &[(1, 1)])).collect();
+    let bucket = replica(&files).await;
+    for txid in 1..=9u64 {
+        let time = (txid * 1000).cast_signed();
+        assert_eq!(at(&bucket, time + 1).await.unwrap(), Some(Txid(txid)));
+        if txid > 1 {
+            assert_eq!(at(&bucket, time).await.unwrap(), Some(Txid(txid - 1)));
+        }
+    }
+    assert_eq!(at(&bucket, i64::MAX).await.unwrap(), Some(Txid(9)));
+    let error = at(&bucket, 1000).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    insta::assert_snapshot!(error, @"cannot restore from memory:: the oldest restorable state is transaction 0000000000000001 of 1970-01-01T00:00:01Z");
+}
+
+/// RR-05: level 0 has expired, levels are missing, only boundaries of merged files are left.
+#[tokio::test]
+async fn merged_files_offer_their_boundaries() {
+    let files = [
+        file(9, (1, 4), 512, 1, &[(1, 1)]),
+        file(1, (5, 7), 512, 1, &[(1, 2)]),
+        file(2, (3, 10), 512, 1, &[(1, 3)]),
+        l0(11, 512, 1, &[(1, 4)]),
+    ];
+    let bucket = replica(&files).await;
+    for (time, state) in [(4001, 4), (7000, 4), (7001, 7), (10_000, 7), (10_001, 10), (11_001, 11)] {
+        assert_eq!(at(&bucket, time).await.unwrap(), Some(Txid(state)), "before {time}");
+    }
+}
+
+/// RR-06: requests grow with the logarithm of the files, not with the files.
+#[tokio::test]
+async fn few_headers_are_read() {
+    let mut files: Vec<_> = (1..=500).map(|txid| l0(txid, 512, 1, &[(1, 1)])).collect();
+    files.extend((1..=50).map(|tens| file(9, (1, tens * 10), 512, 1, &[(1, 1)])));
+    let bucket = FaultyBucket::get(&replica(&files).await, |_, _| Get::Normal);
+    let shared: Arc<dyn Bucket> = bucket.clone();
+    assert_eq!(at(&shared, 333_001).await.unwrap(), Some(Txid(333)));
+    let gets = bucket.gets.lock().unwrap().len();
+    assert!(gets <= 9 + 4, "{gets} requests: 9 headers and 4 files are enough");
+}

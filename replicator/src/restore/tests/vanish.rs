@@ -1,0 +1,132 @@
+//! Objects that are deleted while a restore runs: retention and compaction do that.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::executor::block_on;
+
+use super::faults::{FaultyBucket, Get};
+use super::synthetic::{File, file, l0, options, replica};
+use super::*;
+use crate::bucket::{PutCondition, PutOptions};
+use crate::ltx::Txid;
+
+/// Runs a restore during which, at the first GET of `trigger`, `gone` are deleted and `new` appear.
+async fn restore_while(
+    before: &[File],
+    trigger: &str,
+    gone: &[&str],
+    new: Vec<File>,
+    parallelism: usize,
+) -> (Result<Restored>, Vec<u8>, Vec<String>) {
+    let inner = replica(before).await;
+    let change = inner.clone();
+    let (trigger, once) = (trigger.to_owned(), AtomicBool::new(false));
+    let gone: Vec<String> = gone.iter().map(|&key| key.to_owned()).collect();
+    let bucket = FaultyBucket::get(&inner, move |_, key| {
+        if key == trigger && !once.swap(true, Ordering::SeqCst) {
+            for File { key, bytes } in &new {
+                let put = change.put(key, bytes.clone(), PutCondition::IfAbsent, PutOptions::default());
+                block_on(put).unwrap();
+            }
+            block_on(change.delete(&gone)).unwrap();
+        }
+        Get::Normal
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { parallelism: parallelism.try_into().unwrap(), ..options(&dir) };
+    let output = options.output.clone();
+    let result = run(&crate::host::os::host(), bucket.clone(), options, &NoProgress).await;
+    let gets = bucket.gets.lock().unwrap().clone();
+    match result {
+        Ok(Report::Restored(restored)) => (Ok(restored), read(&output), gets),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => {
+            assert_eq!(names(dir.path()), [""; 0]);
+            (Err(error), Vec::new(), gets)
+        }
+    }
+}
+
+fn key(level: u8, min: u64, max: u64) -> String {
+    format!("{level:04x}/{}-{}.ltx", Txid(min), Txid(max))
+}
+
+#[tokio::test]
+async fn compaction_and_retention_in_the_middle_continue_from_what_is_applied() {
+    let before = [
+        file(9, (1, 3), 512, 2, &[(1, 1), (2, 1)]),
+        l0(4, 512, 2, &[(1, 4)]),
+        l0(5, 512, 2, &[(2, 5)]),
+        l0(6, 512, 2, &[(2, 6)]),
+    ];
+    let merged = file(1, (4, 6), 512, 2, &[(1, 4), (2, 6)]);
+    for parallelism in [1, 8] {
+        let merged = File { key: merged.key.clone(), bytes: merged.bytes.clone() };
+        let gone = [key(0, 4, 4), key(0, 5, 5), key(0, 6, 6)];
+        let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
+        let (result, image, gets) =
+            restore_while(&before, &key(0, 5, 5), &gone, vec![merged], parallelism).await;
+        let restored = result.unwrap();
+        assert_eq!(restored.plan.txid, Some(Txid(6)));
+        assert_eq!((image[0], image[512]), (4, 6));
+        if parallelism == 1 {
+            let bases = gets.iter().filter(|get| **get == key(9, 1, 3)).count();
+            assert_eq!(bases, 1, "the base is not fetched again: {gets:?}");
+        }
+    }
+}
+
+/// DL-15: the base itself is removed by retention; a newer one is there by then.
+#[tokio::test]
+async fn a_vanished_base_is_replaced_by_a_newer_one() {
+    let before = [file(9, (1, 3), 512, 2, &[(1, 1), (2, 1)]), l0(4, 512, 2, &[(1, 4)])];
+    let newer = file(9, (1, 5), 512, 1, &[(1, 5)]);
+    let gone = [key(9, 1, 3), key(0, 4, 4)];
+    let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
+    let (result, image, _) = restore_while(&before, &key(9, 1, 3), &gone, vec![newer], 8).await;
+    assert_eq!(result.unwrap().plan.txid, Some(Txid(5)));
+    assert_eq!(image, vec![5; 512]);
+}
+
+#[tokio::test]
+async fn what_is_gone_for_good_is_an_error_with_the_gap() {
+    let before = [file(9, (1, 3), 512, 1, &[(1, 1)]), l0(4, 512, 1, &[(1, 4)]), l0(5, 512, 1, &[(1, 5)])];
+    let four = key(0, 4, 4);
+    let (result, ..) = restore_while(&before, &four, &[&four], Vec::new(), 8).await;
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains("0000000000000004"), "{error}");
+}
+
+/// A store whose listing goes on naming a deleted object: after the second 404 it counts as gone.
+#[tokio::test]
+async fn a_stale_listing_does_not_end_the_restore() {
+    let files = [
+        l0(1, 512, 1, &[(1, 1)]),
+        l0(2, 512, 1, &[(1, 2)]),
+        l0(3, 512, 1, &[(1, 3)]),
+        file(1, (2, 3), 512, 1, &[(1, 3)]),
+        file(1, (1, 2), 512, 1, &[(1, 2)]),
+    ];
+    let inner = replica(&files).await;
+    let ghost = key(1, 2, 3);
+    let bucket = FaultyBucket::get(&inner, move |_, key| match key == ghost {
+        true => Get::Fails(ErrorKind::NotFound),
+        false => Get::Normal,
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let bucket: Arc<dyn Bucket> = bucket;
+    let (report, image) = restored(&bucket, options(&dir)).await;
+    assert_eq!((report.plan.txid, image[0]), (Some(Txid(3)), 3));
+}
+
+#[tokio::test]
+async fn objects_that_vanish_again_and_again_end_it() {
+    let inner = replica(&[l0(1, 512, 1, &[(1, 1)]), file(9, (1, 1), 512, 1, &[(1, 1)])]).await;
+    let bucket = FaultyBucket::get(&inner, |_, _| Get::Fails(ErrorKind::NotFound));
+    let dir = tempfile::tempdir().unwrap();
+    let shared: Arc<dyn Bucket> = bucket.clone();
+    let error = restore(&shared, options(&dir)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(bucket.gets.lock().unwrap().len() <= 1 + REPLANS);
+}
