@@ -4,6 +4,8 @@
 //! equivalents (clippy's `disallowed-methods` guards it). Waiting is done with `tokio::time`, which a simulation
 //! already controls; *decisions* about time use [`Clock`].
 
+#[cfg(target_os = "linux")]
+mod inotify;
 pub mod os;
 
 use std::future::Future;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{
     Blocking, BoxFuture, Clock, Dial, DirEntry, Disk, DiskFile, Entropy, FileMetadata, Host, NoWatch,
-    OpenMode, Stream, UnixMillis, Work,
+    OpenMode, Stream, UnixMillis, Watch, Work,
 };
 
 /// The real host. Its blocking pool has the size given to the tokio runtime's builder.
@@ -21,9 +21,19 @@ pub fn host() -> Host {
         entropy: Arc::new(OsEntropy),
         blocking: Arc::new(ThreadPool),
         dial: Arc::new(TcpDial),
-        watch: Arc::new(NoWatch),
+        watch: watch(),
         vfs: None,
     }
+}
+
+#[cfg(target_os = "linux")]
+fn watch() -> Arc<dyn Watch> {
+    Arc::new(super::inotify::InotifyWatch::default())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn watch() -> Arc<dyn Watch> {
+    Arc::new(super::NoWatch)
 }
 
 struct SystemClock;

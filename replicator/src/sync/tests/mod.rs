@@ -65,7 +65,7 @@ impl World {
 fn open_app(path: &Path) -> Connection {
     let app = Connection::open(path).unwrap();
     app.execute_batch(
-        "PRAGMA journal_mode=WAL; PRAGMA busy_timeout=2000;
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=2000;
          CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, v BLOB);
          CREATE INDEX IF NOT EXISTS ti ON t(v);",
     )

@@ -1,0 +1,130 @@
+//! [`Watch`] on Linux: one inotify descriptor for all watched files.
+//!
+//! Watches are one-shot and armed anew for each wait, so a busy log costs one event per look, not one per write.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use inotify::{Inotify, WatchDescriptor, WatchMask, Watches};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+use super::{BoxFuture, Watch, Watcher};
+
+/// Watches files of this machine. Creates its descriptor at the first watch, inside the tokio runtime.
+#[derive(Default)]
+pub struct InotifyWatch {
+    hub: Mutex<Option<Arc<Hub>>>,
+}
+
+struct Hub {
+    watches: Mutex<Watches>,
+    waiting: Mutex<BTreeMap<i32, Arc<Notify>>>,
+}
+
+impl Hub {
+    fn start() -> std::io::Result<Arc<Self>> {
+        let inotify = Inotify::init()?;
+        let watches = Mutex::new(inotify.watches());
+        let hub = Arc::new(Self { watches, waiting: Mutex::default() });
+        let events = AsyncFd::new(inotify)?;
+        tokio::spawn(dispatch(Arc::clone(&hub), events));
+        Ok(hub)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<i32, Arc<Notify>>> {
+        self.waiting.lock().expect("nothing panics while holding the map")
+    }
+
+    /// Arms one event for `path`. The map is locked meanwhile, so that the event finds its entry.
+    fn arm(&self, path: &Path, notify: &Arc<Notify>) -> Option<WatchDescriptor> {
+        let mut waiting = self.waiting();
+        let mask = WatchMask::MODIFY | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONESHOT;
+        let mut watches = self.watches.lock().expect("nothing panics while holding the watches");
+        let descriptor = watches.add(path, mask).ok()?;
+        waiting.insert(descriptor.get_watch_descriptor_id(), Arc::clone(notify));
+        Some(descriptor)
+    }
+}
+
+async fn dispatch(hub: Arc<Hub>, mut events: AsyncFd<Inotify>) {
+    let mut buffer = vec![0; 64 << 10];
+    // An error ends notification; everything is then found at the intervals, as on other systems.
+    while let Ok(mut guard) = events.readable_mut().await {
+        let read = guard.try_io(|inotify| inotify.get_mut().read_events(&mut buffer));
+        let Ok(Ok(read)) = read else { continue };
+        let mut waiting = hub.waiting();
+        for event in read {
+            if let Some(notify) = waiting.remove(&event.wd.get_watch_descriptor_id()) {
+                notify.notify_one();
+            }
+        }
+    }
+}
+
+struct InotifyWatcher {
+    hub: Arc<Hub>,
+    path: PathBuf,
+    notify: Arc<Notify>,
+    armed: Option<WatchDescriptor>,
+}
+
+impl Watch for InotifyWatch {
+    fn watch(&self, path: &Path) -> Option<Box<dyn Watcher>> {
+        let mut hub = self.hub.lock().expect("nothing panics while holding the hub");
+        if hub.is_none() {
+            *hub = Hub::start().ok();
+        }
+        let hub = Arc::clone(hub.as_ref()?);
+        Some(Box::new(InotifyWatcher { hub, path: path.into(), notify: Arc::default(), armed: None }))
+    }
+}
+
+impl Watcher for InotifyWatcher {
+    fn changed(&mut self) -> BoxFuture<'_, ()> {
+        // Armed before the future is first polled: what changes from now on is reported.
+        self.armed = self.hub.arm(&self.path, &self.notify);
+        let notify = &self.notify;
+        match self.armed {
+            Some(_) => Box::pin(notify.notified()),
+            None => Box::pin(std::future::pending()),
+        }
+    }
+}
+
+impl Drop for InotifyWatcher {
+    fn drop(&mut self) {
+        if let Some(descriptor) = self.armed.take() {
+            self.hub.waiting().remove(&descriptor.get_watch_descriptor_id());
+            let mut watches = self.hub.watches.lock().expect("nothing panics while holding the watches");
+            // It fails if the watch has fired already.
+            let _ = watches.remove(descriptor);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::host::{OpenMode, os};
+
+    #[tokio::test]
+    async fn a_write_is_reported_once_per_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a-wal");
+        let file = os::host().disk.open(&path, OpenMode::Create).unwrap();
+        let watch = InotifyWatch::default();
+        let mut watcher = watch.watch(&path).unwrap();
+        let quiet = Duration::from_millis(50);
+        assert!(tokio::time::timeout(quiet, watcher.changed()).await.is_err(), "nothing happened");
+        for _ in 0..3 {
+            let changed = watcher.changed();
+            file.write_all_at(b"x", 0).unwrap();
+            file.write_all_at(b"y", 0).unwrap();
+            tokio::time::timeout(Duration::from_secs(5), changed).await.unwrap();
+        }
+    }
+}
