@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use inotify::{Inotify, WatchDescriptor, WatchMask, Watches};
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 use tokio::sync::Notify;
 
 use super::{BoxFuture, Watch, Watcher};
@@ -28,7 +28,9 @@ impl Hub {
         let inotify = Inotify::init()?;
         let watches = Mutex::new(inotify.watches());
         let hub = Arc::new(Self { watches, waiting: Mutex::default() });
-        let events = AsyncFd::new(inotify)?;
+        // SAFETY: an `Inotify` owns one open descriptor and returns it until it is dropped.
+        let events = unsafe { AsyncFd::register_with_interest(inotify, Interest::READABLE) };
+        let events = events.map_err(|error| std::io::Error::other(error.to_string()))?;
         tokio::spawn(dispatch(Arc::clone(&hub), events));
         Ok(hub)
     }

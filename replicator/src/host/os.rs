@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{
-    Blocking, BoxFuture, Clock, Dial, DirEntry, Disk, DiskFile, Entropy, FileMetadata, Host, NoWatch,
+    Blocking, BoxFuture, Clock, Dial, DirEntry, Disk, DiskFile, Entropy, FileMetadata, Host,
     OpenMode, Stream, UnixMillis, Watch, Work,
 };
 

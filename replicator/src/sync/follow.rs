@@ -315,7 +315,11 @@ impl<'a> Follower<'a> {
                 self.shared.update(|status| status.checkpoint_error_count += 1);
                 self.delay_checkpoint();
                 let fatal = mode == CheckpointMode::Blocking || error.kind() == ErrorKind::Conflict;
-                if fatal { Err(error) } else { Ok(self.shared.report("checkpoint", &error)) }
+                if fatal {
+                    return Err(error);
+                }
+                self.shared.report("checkpoint", &error);
+                Ok(())
             }
         }
     }

@@ -220,12 +220,6 @@ impl Unfinished {
         self.len += bytes.len() as u64;
         Ok(())
     }
-
-    /// Bytes written so far.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.len
-    }
 }
 
 /// The newest record, checked: files that are to be uploaded must be there without a hole.

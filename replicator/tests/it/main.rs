@@ -7,4 +7,5 @@
 
 mod formats;
 mod scene;
+mod tidy;
 mod witness_alone;

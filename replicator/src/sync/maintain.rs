@@ -1,0 +1,146 @@
+//! Keeping the replica small and quick to restore: compaction, snapshots and retention of one database.
+//!
+//! Decides only *when*; what is merged and deleted is decided in [`crate::compact`]. Asks the store nothing while
+//! nothing new was published.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::compact::schedule;
+use crate::error::{Error, Result};
+use crate::host::UnixMillis;
+use crate::ltx::Txid;
+use crate::replica::LtxName;
+
+use super::base::upload_image;
+use super::task::{Shared, SnapshotRequest, SnapshotSource};
+
+/// Longest sleep: after that the wall clock is looked at again, in case it was set.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+/// Pause after a failed snapshot.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// Maintains the replica until dropped.
+pub async fn run(shared: Arc<Shared>, requests: mpsc::Sender<SnapshotRequest>) {
+    let mut maintenance = Maintenance { shared, requests, snapshot_not_before: UnixMillis(i64::MIN), gap: false };
+    loop {
+        maintenance.work().await;
+        let published = Arc::clone(&maintenance.shared.published);
+        tokio::select! {
+            () = tokio::time::sleep(maintenance.until_next()) => {}
+            () = published.notified() => {}
+        }
+    }
+}
+
+struct Maintenance {
+    shared: Arc<Shared>,
+    requests: mpsc::Sender<SnapshotRequest>,
+    snapshot_not_before: UnixMillis,
+    /// Transactions are missing in the replica; only a snapshot makes it whole.
+    gap: bool,
+}
+
+impl Maintenance {
+    async fn work(&mut self) {
+        let now = self.now();
+        if self.snapshot_due(now).is_some_and(|due| due <= now) {
+            self.snapshot(now).await;
+        }
+        let compactor = &self.shared.compactor;
+        if compactor.next_due(now).is_some_and(|due| due <= now) {
+            match compactor.run_due(now).await {
+                Ok(report) => {
+                    for merged in &report.merged {
+                        let (name, size, inputs) = (merged.name, merged.size, merged.inputs);
+                        tracing::info!(db = %self.shared.options.db.display(), %name, size, inputs, "compaction complete");
+                    }
+                    self.gap = report.gap.is_some();
+                }
+                Err(error) => self.shared.report("compact", &error),
+            }
+        }
+        if compactor.next_retention(now).is_some_and(|due| due <= now) {
+            match compactor.enforce_retention(now).await {
+                Ok(released) => {
+                    for failure in &released.failures {
+                        let error = Error::new(failure.error.kind(), format!("{}: {}", failure.key, failure.error));
+                        self.shared.report("delete", &error);
+                    }
+                }
+                Err(error) => self.shared.report("enforce retention", &error),
+            }
+        }
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.shared.host.clock.now()
+    }
+
+    fn until_next(&self) -> Duration {
+        let now = self.now();
+        let compactor = &self.shared.compactor;
+        let due = [compactor.next_due(now), compactor.next_retention(now), self.snapshot_due(now)];
+        let next = due.into_iter().flatten().min().map_or(MAX_SLEEP, |next| {
+            Duration::from_millis(u64::try_from(next.0.saturating_sub(now.0)).unwrap_or(0))
+        });
+        // Not in a busy loop, whatever the schedules say.
+        next.clamp(Duration::from_millis(100).min(self.shared.options.l0_retention_check_interval), MAX_SLEEP)
+    }
+
+    /// When a snapshot is to be taken; `None` while the newest one covers everything.
+    fn snapshot_due(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let inventory = self.shared.compactor.inventory()?;
+        let replicated = self.shared.status().replicated_txid?;
+        if self.gap {
+            return Some(now.max(self.snapshot_not_before));
+        }
+        let newest = inventory.newest_snapshot();
+        if newest.is_some_and(|entry| entry.name.max >= replicated) {
+            return None;
+        }
+        // A chain begins with a full copy: that counts as its first snapshot.
+        let first = inventory.get(&LtxName::l0(Txid(1)));
+        let last = newest.or(first).and_then(|entry| entry.modified);
+        let interval = self.shared.options.snapshot_interval;
+        let due = if schedule::is_due(last, now, interval) { now } else { schedule::next_boundary(now, interval) };
+        Some(due.max(self.snapshot_not_before))
+    }
+
+    async fn snapshot(&mut self, now: UnixMillis) {
+        match self.take_snapshot().await {
+            Ok(Some((name, size))) => {
+                self.gap = false;
+                tracing::info!(db = %self.shared.options.db.display(), %name, size, "snapshot complete");
+            }
+            Ok(None) => {}
+            Err(error) => {
+                self.shared.report("take a snapshot", &error);
+                self.snapshot_not_before = UnixMillis(now.0 + i64::try_from(RETRY_AFTER.as_millis()).unwrap_or(0));
+            }
+        }
+    }
+
+    /// `None` if the session is ending.
+    async fn take_snapshot(&self) -> Result<Option<(LtxName, u64)>> {
+        let (reply, answer) = oneshot::channel();
+        if self.requests.send(reply).await.is_err() {
+            return Ok(None);
+        }
+        let Ok(source) = answer.await else { return Ok(None) };
+        let SnapshotSource { long, txid, header } = source?;
+        let name = LtxName::snapshot(txid);
+        let shared = &self.shared;
+        let (view, reader) = long.into_parts();
+        let uploaded =
+            upload_image(&shared.host, shared.bucket.as_ref(), Arc::new(view), name, header, None).await;
+        // The connection is closed where it may block.
+        shared.host.blocking(move || drop(reader)).await;
+        let (_, size) = uploaded?;
+        shared.compactor.note_published(name, size, header.timestamp);
+        Ok(Some((name, size)))
+    }
+}
