@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{
-    Blocking, BoxFuture, Clock, Dial, DirEntry, Disk, DiskFile, Entropy, FileMetadata, Host,
-    OpenMode, Stream, UnixMillis, Watch, Work,
+    Blocking, BoxFuture, Clock, Dial, DirEntry, Disk, DiskFile, Entropy, FileMetadata, Host, OpenMode,
+    Stream, UnixMillis, Watch, Work,
 };
 
 /// The real host. Its blocking pool has the size given to the tokio runtime's builder.

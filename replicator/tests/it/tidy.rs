@@ -83,7 +83,8 @@ fn functions(text: &str) -> Vec<(String, usize)> {
         let Some(at) = trimmed.find("fn ") else { continue };
         let before = &trimmed[..at];
         let is_item = before.split_whitespace().all(|word| {
-            word.starts_with("pub") || ["async", "const", "unsafe", "extern", "in", "crate)", "super)"].contains(&word)
+            word.starts_with("pub")
+                || ["async", "const", "unsafe", "extern", "in", "crate)", "super)"].contains(&word)
         });
         if !is_item || trimmed.starts_with("//") {
             continue;
