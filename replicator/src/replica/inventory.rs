@@ -146,7 +146,7 @@ impl Inventory {
 }
 
 /// What the keys of all levels start with, so that one listing finds them all.
-fn common_prefix(layout: KeyLayout) -> &'static str {
+pub(crate) fn common_prefix(layout: KeyLayout) -> &'static str {
     match layout {
         KeyLayout::HexLevel => "000",
         KeyLayout::LtxDirectory => "ltx/",

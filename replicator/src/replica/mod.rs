@@ -7,6 +7,7 @@ mod inventory;
 mod name;
 mod retention;
 
+pub(crate) use inventory::common_prefix;
 pub use inventory::{Entry, Gap, Inventory};
 pub use name::{Level, LtxName};
 pub use retention::Retention;

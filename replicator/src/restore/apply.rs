@@ -126,7 +126,7 @@ impl Applier {
 
     /// Judges a header against what is already there; returns the size in pages that the file builds on.
     fn begin(&mut self, file: &plan::File, header: &Header) -> Result<u32> {
-        if (header.min_txid, header.max_txid) != (file.min, file.max) {
+        if (header.min_txid, header.max_txid) != (file.name.min, file.name.max) {
             return Err(Error::new(
                 ErrorKind::Corrupt,
                 format!(

@@ -1,14 +1,12 @@
 //! What a replica holds, and which of its two formats to restore from.
 
-use futures::future::try_join_all;
-
 use super::legacy;
 use super::options::{Options, Target};
 use super::plan::File;
 use crate::bucket::{Bucket, KeyLayout};
 use crate::error::Result;
 use crate::host::UnixMillis;
-use crate::ltx::Txid;
+use crate::replica::{LtxName, common_prefix};
 
 /// A complete listing.
 #[derive(Debug)]
@@ -73,7 +71,7 @@ impl Listing {
             Target::Txid(_) => return false,
             Target::Latest => (newest(self.files.iter()), self.legacy.newest_object()),
             Target::Timestamp(time) => {
-                let bases = self.files.iter().filter(|file| file.min == Txid(1));
+                let bases = self.files.iter().filter(|file| file.name.is_base());
                 let before = bases.filter(|file| file.created.is_none_or(|created| created < time));
                 (newest(before), self.legacy.newest_snapshot(time))
             }
@@ -103,23 +101,10 @@ fn newest<'a>(files: impl Iterator<Item = &'a File>) -> Newest {
 
 /// LTX files of all levels in one layout.
 async fn ltx_files(bucket: &dyn Bucket, layout: KeyLayout) -> Result<Vec<File>> {
-    let levels = (0..=9u8).map(async |level| {
-        let prefix = match layout {
-            KeyLayout::HexLevel => format!("{level:04x}/"),
-            KeyLayout::LtxDirectory => format!("ltx/{level}/"),
-        };
-        let objects = bucket.list(&prefix, None).await?;
-        let files = objects.into_iter().filter_map(|object| {
-            let (min, max) = parse_name(object.key.strip_prefix(&prefix)?)?;
-            Some(File { key: object.key, level, min, max, size: object.size, created: object.modified })
-        });
-        Ok(files.collect::<Vec<_>>())
+    let objects = bucket.list(common_prefix(layout), None).await?;
+    let files = objects.into_iter().filter_map(|object| {
+        let name = LtxName::parse_key(layout, &object.key)?;
+        Some(File { key: object.key, name, size: object.size, created: object.modified })
     });
-    Ok(try_join_all(levels).await?.concat())
-}
-
-fn parse_name(name: &str) -> Option<(Txid, Txid)> {
-    let (min, max) = name.strip_suffix(".ltx")?.split_once('-')?;
-    let (min, max): (Txid, Txid) = (min.parse().ok()?, max.parse().ok()?);
-    (min.0 >= 1 && min <= max).then_some((min, max))
+    Ok(files.collect())
 }

@@ -12,7 +12,7 @@ use super::output::TempFile;
 use super::plan::{self, File, NoPlan, Want};
 use super::report::{Format, Plan, PlannedFile, Report, Restored, Step};
 use super::{Context, Failure, finish};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ltx::{MIN_FILE_LEN, Txid};
 
 /// What survives a new plan.
@@ -32,12 +32,12 @@ pub(super) async fn restore(
     progress: &mut Progress,
     started: Instant,
 ) -> Result<Report, Failure> {
-    let want = want(context, files).await?;
-    let chosen: Arc<[File]> = progress.continue_with(context, files, want)?.into();
-    if let Some(file) = chosen.iter().find(|file| file.size < MIN_FILE_LEN) {
-        let message = format!("{} has {} bytes, too few for an LTX file", file.key, file.size);
-        return Err(context.replica_error(ErrorKind::Corrupt, message).into());
-    }
+    // Objects too small to be LTX files are no files; other levels may cover them.
+    let (files, cut): (Vec<File>, Vec<File>) =
+        files.iter().cloned().partition(|file| file.size >= MIN_FILE_LEN);
+    let want = want(context, &files).await?;
+    let chosen = progress.continue_with(context, &files, want);
+    let chosen: Arc<[File]> = mind_the_cut(context, want, chosen, &cut)?.into();
     let plan = describe(progress.applied.iter().chain(chosen.iter()));
     if context.options.dry_run {
         return Ok(Report::Planned(plan));
@@ -54,6 +54,32 @@ pub(super) async fn restore(
         duration: started.elapsed(),
         integrity_check: context.options.integrity_check,
     }))
+}
+
+/// An error that names a cut object, if that is why there is no plan, or why the newest state seems older than it is.
+fn mind_the_cut(
+    context: Context<'_>,
+    want: Want,
+    chosen: Result<Vec<File>>,
+    cut: &[File],
+) -> Result<Vec<File>> {
+    let end = chosen.as_ref().ok().and_then(|chosen| chosen.last()).map(|file| file.name.max);
+    let Some(first) = cut.iter().filter(|file| Some(file.name.max) > end).min_by_key(|file| file.name.min)
+    else {
+        return chosen;
+    };
+    let what = format!("{} has {} bytes, too few for an LTX file", first.key, first.size);
+    match (chosen, want, end) {
+        (Ok(chosen), Want::Exactly(_), _) => Ok(chosen),
+        (Ok(_), Want::Newest, end) => {
+            let end = end.unwrap_or_default();
+            Err(context.replica_error(
+                ErrorKind::Corrupt,
+                format_args!("{what}; the newest state without it is -txid {end}"),
+            ))
+        }
+        (Err(error), ..) => Err(Error::new(ErrorKind::Corrupt, format!("{}; {what}", error.message()))),
+    }
 }
 
 async fn want(context: Context<'_>, files: &[File]) -> Result<Want, Failure> {
@@ -85,7 +111,7 @@ impl Progress {
                 && let Ok(chosen) = plan::plan(files, want, Some(have))
             {
                 // Pages of a half-applied file are only right if the plan reaches at least as far.
-                let end = chosen.last().map_or(have, |file| file.max);
+                let end = chosen.last().map_or(have, |file| file.name.max);
                 if applier.touched.is_none_or(|touched| end >= touched) {
                     return Ok(chosen);
                 }
@@ -138,10 +164,10 @@ fn describe<'a>(files: impl Iterator<Item = &'a File>) -> Plan {
 
 fn planned(file: &File) -> PlannedFile {
     PlannedFile {
-        level: Some(file.level),
-        name: file.key.rsplit('/').next().unwrap_or(&file.key).to_owned(),
-        min_txid: Some(file.min),
-        max_txid: Some(file.max),
+        level: Some(file.name.level.number()),
+        name: file.name.file_name(),
+        min_txid: Some(file.name.min),
+        max_txid: Some(file.name.max),
         size: file.size,
         created: file.created,
     }

@@ -61,7 +61,7 @@ pub(super) async fn state_before(
 /// When a state was captured. The lowest level was written first and has the time of the commit itself; a snapshot
 /// only has the time of the snapshot.
 async fn captured(bucket: &dyn Bucket, files: &[plan::File], state: Txid) -> Result<UnixMillis, Failure> {
-    let file = files.iter().filter(|file| file.max == state).min_by_key(|file| file.level);
+    let file = files.iter().filter(|file| file.name.max == state).min_by_key(|file| file.name.level);
     let file = file.expect("a restorable state is the end of a file");
     let header = read_header(bucket, file).await.map_err(|error| Failure::of_object(&file.key, error))?;
     Ok(header.timestamp)

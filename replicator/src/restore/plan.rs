@@ -9,18 +9,15 @@ use std::fmt;
 
 use crate::host::UnixMillis;
 use crate::ltx::Txid;
+use crate::replica::LtxName;
 
 /// An LTX file of a replica, as listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct File {
     /// Key in the bucket.
     pub key: String,
-    /// Compaction level, 9 for snapshots.
-    pub level: u8,
-    /// First transaction.
-    pub min: Txid,
-    /// Last transaction.
-    pub max: Txid,
+    /// Its level and transactions.
+    pub name: LtxName,
     /// Size in bytes.
     pub size: u64,
     /// When the store says it was written.
@@ -99,15 +96,14 @@ pub(super) fn restorable(files: &[File]) -> Vec<Txid> {
 
 /// States reachable from `have`, or from nothing.
 fn states(files: &[File], have: Option<Txid>) -> Vec<Txid> {
-    let mut by_end: Vec<&File> = files.iter().collect();
-    by_end.sort_unstable_by_key(|file| file.max);
+    let mut names: Vec<LtxName> = files.iter().map(|file| file.name).collect();
+    names.sort_unstable_by_key(|name| name.max);
     let mut states: Vec<Txid> = Vec::new();
-    for file in by_end {
+    for name in names {
         // The newest state so far accepts every file that any older state accepts.
-        let newest = states.last().copied().or(have);
-        let fits = file.min.0 == 1 || newest.is_some_and(|newest| file.min <= newest.next());
-        if fits && newest.is_none_or(|newest| file.max > newest) {
-            states.push(file.max);
+        let newest = states.last().copied().or(have).unwrap_or_default();
+        if name.continues(newest) {
+            states.push(name.max);
         }
     }
     states
@@ -116,13 +112,13 @@ fn states(files: &[File], have: Option<Txid>) -> Vec<Txid> {
 /// The files to apply, in order, to get from `have` (or from nothing) to the wanted state. Empty only if `have`
 /// already is the wanted state.
 pub(super) fn plan(files: &[File], want: Want, have: Option<Txid>) -> Result<Vec<File>, NoPlan> {
-    let Some(first) = files.iter().map(|file| file.min).min() else { return Err(NoPlan::Empty) };
+    let Some(first) = files.iter().map(|file| file.name.min).min() else { return Err(NoPlan::Empty) };
     let states = states(files, have);
     let end = match want {
         Want::Newest => {
             let reached = states.last().copied().or(have).ok_or(NoPlan::NoBase { first })?;
-            if let Some(gap) = gap_after(files, reached) {
-                return Err(NoPlan::Gap { reached, missing: (reached.next(), gap) });
+            if let Some(missing) = gap_after(files, reached) {
+                return Err(NoPlan::Gap { reached, missing });
             }
             reached
         }
@@ -138,40 +134,36 @@ pub(super) fn plan(files: &[File], want: Want, have: Option<Txid>) -> Result<Vec
     Ok(choose(files, end, have))
 }
 
-/// The last missing transaction if files exist that start beyond what `reached` accepts.
-fn gap_after(files: &[File], reached: Txid) -> Option<Txid> {
-    let beyond = files.iter().map(|file| file.min).filter(|&min| min > reached.next()).min()?;
-    Some(Txid(beyond.0 - 1))
+/// The missing transactions, if files exist that start beyond what `reached` accepts.
+fn gap_after(files: &[File], reached: Txid) -> Option<(Txid, Txid)> {
+    let beyond = files.iter().map(|file| file.name).filter(|name| name.max > reached);
+    let next = beyond.map(|name| name.min).min()?;
+    Some((reached.next(), Txid(next.0 - 1)))
 }
 
 /// Greedy choice; `end` is known to be reachable.
 fn choose(files: &[File], end: Txid, have: Option<Txid>) -> Vec<File> {
     // Among files that reach equally far, the smallest costs least; a snapshot wins a tie.
-    let better = |file: &&File| (file.max, std::cmp::Reverse(file.size), file.level);
-    let mut candidates: Vec<&File> = files.iter().filter(|file| file.max <= end).collect();
-    candidates.sort_unstable_by_key(|file| file.min);
+    let better = |file: &&File| (file.name.max, std::cmp::Reverse(file.size), file.name.level);
+    let mut candidates: Vec<&File> = files.iter().filter(|file| file.name.max <= end).collect();
+    candidates.sort_unstable_by_key(|file| file.name.min);
     let mut chosen = Vec::new();
-    let mut reached = have;
-    if reached.is_none() {
-        let base = candidates.iter().copied().take_while(|file| file.min.0 == 1).max_by_key(better);
-        reached = base.map(|base| base.max);
-        chosen.extend(base.cloned());
-    }
+    let mut reached = have.unwrap_or_default();
     // One pass: files enter in the order of their first transaction, and the best seen so far stays the best.
     let mut next = 0;
     let mut best: Option<&File> = None;
-    while let Some(from) = reached.filter(|&reached| reached < end) {
-        while let Some(&file) = candidates.get(next).filter(|file| file.min <= from.next()) {
+    while reached < end {
+        while let Some(&file) = candidates.get(next).filter(|file| file.name.min.0 - 1 <= reached.0) {
             best = best.into_iter().chain([file]).max_by_key(better);
             next += 1;
         }
-        let file = best.filter(|file| file.max > from).expect("the wanted state is reachable");
+        let file = best.filter(|file| file.name.continues(reached)).expect("the wanted state is reachable");
         // A whole database makes everything before it superfluous.
-        if file.min.0 == 1 {
+        if file.name.is_base() {
             chosen.clear();
         }
         chosen.push(file.clone());
-        reached = Some(file.max);
+        reached = file.name.max;
     }
     chosen
 }
@@ -181,21 +173,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::replica::Level;
 
     fn file(level: u8, min: u64, max: u64) -> File {
-        let (min, max) = (Txid(min), Txid(max));
-        File {
-            key: format!("{level}/{min}-{max}.ltx"),
-            level,
-            min,
-            max,
-            size: max.0 - min.0 + 1,
-            created: None,
-        }
+        let name = LtxName { level: Level::new(level).unwrap(), min: Txid(min), max: Txid(max) };
+        File { key: name.to_string(), name, size: max - min, created: None }
     }
 
     fn ranges(files: &[File]) -> Vec<(u8, u64, u64)> {
-        files.iter().map(|file| (file.level, file.min.0, file.max.0)).collect()
+        files.iter().map(|file| (file.name.level.number(), file.name.min.0, file.name.max.0)).collect()
     }
 
     /// Every state reachable by any sequence of files: a plain graph search.
@@ -204,9 +190,9 @@ mod tests {
         let mut queue: Vec<u64> = vec![have.map_or(0, |have| have.0)];
         while let Some(state) = queue.pop() {
             for file in files {
-                let grows = file.min.0 <= state + 1 && file.max.0 > state;
-                if grows && seen.insert(file.max) {
-                    queue.push(file.max.0);
+                let grows = file.name.min.0 <= state + 1 && file.name.max.0 > state;
+                if grows && seen.insert(file.name.max) {
+                    queue.push(file.name.max.0);
                 }
             }
         }
@@ -231,11 +217,11 @@ mod tests {
                         prop_assert!(have == Some(wanted) || reachable.contains(&wanted));
                         let mut state = have.map_or(0, |have| have.0);
                         for file in &chosen {
-                            prop_assert!(file.min.0 <= state + 1 && file.max.0 > state, "{:?}", ranges(&chosen));
-                            state = file.max.0;
+                            prop_assert!(file.name.min.0 <= state + 1 && file.name.max.0 > state, "{:?}", ranges(&chosen));
+                            state = file.name.max.0;
                         }
                         prop_assert_eq!(state, wanted.0);
-                        let base = chosen.iter().skip(1).find(|file| file.min.0 == 1);
+                        let base = chosen.iter().skip(1).find(|file| file.name.min.0 == 1);
                         prop_assert!(base.is_none(), "files before a whole database: {:?}", ranges(&chosen));
                     }
                     Err(NoPlan::Empty) => prop_assert!(files.is_empty()),
@@ -247,16 +233,16 @@ mod tests {
         #[test]
         fn newest_is_the_greatest_reachable_or_a_gap(files in any_files()) {
             let reachable = brute_force(&files, None);
-            let greatest = files.iter().map(|file| file.max).max();
+            let greatest = files.iter().map(|file| file.name.max).max();
             match plan(&files, Want::Newest, None) {
-                Ok(chosen) => prop_assert_eq!(chosen.last().map(|file| file.max), greatest),
+                Ok(chosen) => prop_assert_eq!(chosen.last().map(|file| file.name.max), greatest),
                 Err(NoPlan::Empty) => prop_assert!(files.is_empty()),
                 Err(NoPlan::NoBase { .. }) => prop_assert!(reachable.is_empty()),
                 Err(NoPlan::Gap { reached, missing: (from, to) }) => {
                     prop_assert_eq!(reachable.last(), Some(&reached));
                     prop_assert!(from <= to && Some(to) < greatest);
                     for file in &files {
-                        prop_assert!(file.max < from || file.min > to, "{:?} covers {}", file, from);
+                        prop_assert!(file.name.max < from || file.name.min > to, "{:?} covers {}", file, from);
                     }
                 }
                 Err(other) => prop_assert!(false, "{:?}", other),
@@ -296,6 +282,14 @@ mod tests {
         assert_eq!(early, NoPlan::Unreachable { wanted: Txid(4), below: None, above: Some(Txid(5)) });
         let no_base = plan(&files[1..], Want::Newest, None).unwrap_err();
         assert_eq!(no_base, NoPlan::NoBase { first: Txid(6) });
+    }
+
+    #[test]
+    fn the_highest_ids_do_not_overflow() {
+        let files = [file(9, 1, 5), file(0, u64::MAX, u64::MAX)];
+        assert!(matches!(plan(&files, Want::Newest, None), Err(NoPlan::Gap { .. })));
+        let files = [file(9, 1, u64::MAX), file(0, u64::MAX, u64::MAX)];
+        assert_eq!(plan(&files, Want::Newest, None).unwrap().len(), 1);
     }
 
     #[test]
