@@ -143,6 +143,21 @@ pub enum DirectoryMeta {
 }
 
 impl Config {
+    /// The database at an absolute path, listed or in a listed directory.
+    #[must_use]
+    pub fn find(&self, path: &Path) -> Option<Database> {
+        self.databases.iter().find_map(|entry| match entry {
+            Entry::Database(database) => (database.options.db == path).then(|| database.clone()),
+            Entry::Directory(directory) => {
+                let relative = path.strip_prefix(&directory.path).ok()?;
+                let name = relative.file_name()?.to_str()?;
+                let is_direct = relative.parent() == Some(Path::new(""));
+                (directory.pattern.is_match(name) && (directory.recursive || is_direct))
+                    .then(|| directory.database(relative))
+            }
+        })
+    }
+
     /// Refuses to write where encryption was asked for.
     ///
     /// # Errors

@@ -1,1 +1,6 @@
-//! To be filled: see the crate documentation for what `daemon` owns.
+//! The running service: starts, watches and stops the replication of all configured databases.
+//!
+//! Owns the order of starting and stopping, the child process and the exit code. Must not copy or upload anything
+//! itself (that is [`crate::sync`]).
+
+pub mod discover;
