@@ -2,8 +2,15 @@
 //!
 //! Reads the state that others publish; decides nothing. Must not open databases or buckets.
 
+mod board;
+mod heartbeat;
 mod level;
 pub mod log;
+mod metrics;
+mod server;
 pub mod time;
 
+pub use board::Board;
+pub use heartbeat::Heartbeat;
 pub use level::{LogFormat, LogLevel};
+pub use server::Server;

@@ -1,0 +1,53 @@
+//! `-once`: replicate what there is, then end.
+
+use std::path::PathBuf;
+
+use futures::future::join_all;
+use tokio::sync::watch;
+
+use super::fleet::Fleet;
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::BoxFuture;
+use crate::sync::{State, Status};
+
+/// What to do besides replicating.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Once {
+    /// Write a snapshot of every database.
+    pub force_snapshot: bool,
+    /// Delete what the retention no longer keeps.
+    pub enforce_retention: bool,
+}
+
+impl Once {
+    /// Resolves when every database was in sync once, or one of them failed. (What is committed meanwhile is the
+    /// final sync's.)
+    #[must_use]
+    pub fn run(self, fleet: &Fleet) -> BoxFuture<'static, Result<()>> {
+        let statuses = fleet.statuses();
+        Box::pin(async move {
+            join_all(statuses.into_iter().map(|(path, status)| in_sync(path, status))).await.into_iter().collect()
+        })
+    }
+}
+
+async fn in_sync(path: PathBuf, mut status: watch::Receiver<Status>) -> Result<()> {
+    let decided = |status: &Status| match status.state {
+        State::Starting => false,
+        State::Replicating => status.local_txid.is_some() && status.local_txid == status.replicated_txid,
+        State::WaitingForDatabase | State::Failing | State::Stopped => true,
+    };
+    let reached = status.wait_for(decided).await.map(|status| status.clone()).map_err(|_| {
+        Error::new(ErrorKind::Internal, format!("replication of {} ended unexpectedly", path.display()))
+    })?;
+    match reached.state {
+        State::WaitingForDatabase => {
+            Err(Error::new(ErrorKind::NotFound, format!("database does not exist: {}", path.display())))
+        }
+        State::Failing | State::Stopped => {
+            let why = reached.error.unwrap_or_else(|| "for an unknown reason".to_owned());
+            Err(Error::new(ErrorKind::Transient, format!("sync database {}: {why}", path.display())))
+        }
+        State::Starting | State::Replicating => Ok(()),
+    }
+}

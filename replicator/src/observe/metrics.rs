@@ -1,0 +1,212 @@
+//! Prometheus text, with Litestream's names and labels, so that dashboards go on working. Pure.
+//!
+//! Names are written as they are: counters get no `_total` that Litestream's do not have. What Litestream has not,
+//! the distance between database and replica, is named `litestream_replica_…` beside its like.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::host::UnixMillis;
+use crate::sync::{State, Status};
+
+/// The text of `/metrics`.
+#[must_use]
+pub fn render(databases: &[(PathBuf, Status)], started: UnixMillis, now: UnixMillis) -> String {
+    let mut text = Text::default();
+    for family in FAMILIES {
+        text.family(family.name, family.kind, family.help);
+        for (path, status) in databases {
+            if let Some(value) = (family.value)(status, now) {
+                text.sample(family.name, &labels(path, family.labels), &value);
+            }
+        }
+    }
+    text.family("replicator_build_info", "gauge", "Version of this program");
+    let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    text.sample("replicator_build_info", &version, "1");
+    text.family("process_start_time_seconds", "gauge", "Start of the process, in seconds since the epoch");
+    text.sample("process_start_time_seconds", "", &seconds(started.0));
+    text.0
+}
+
+struct Family {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    /// Labels after `db`.
+    labels: &'static str,
+    value: fn(&Status, UnixMillis) -> Option<String>,
+}
+
+const FAMILIES: &[Family] = &[
+    Family {
+        name: "litestream_db_size",
+        kind: "gauge",
+        help: "Size of the database in bytes, as of the last copied commit",
+        labels: "",
+        value: |status, _| Some(status.db_size.to_string()),
+    },
+    Family {
+        name: "litestream_wal_size",
+        kind: "gauge",
+        help: "Bytes of the WAL up to the last copied commit",
+        labels: "",
+        value: |status, _| Some(status.wal_size.to_string()),
+    },
+    Family {
+        name: "litestream_txid",
+        kind: "gauge",
+        help: "Newest transaction id durable on the local disk",
+        labels: "",
+        value: |status, _| status.local_txid.map(|txid| txid.0.to_string()),
+    },
+    Family {
+        name: "litestream_disk_full",
+        kind: "gauge",
+        help: "1 while the local disk is full",
+        labels: "",
+        value: |status, _| Some(u8::from(status.disk_full).to_string()),
+    },
+    Family {
+        name: "litestream_total_wal_bytes",
+        kind: "counter",
+        help: "Bytes of WAL frames copied",
+        labels: "",
+        value: |status, _| Some(status.wal_bytes_total.to_string()),
+    },
+    Family {
+        name: "litestream_sync_count",
+        kind: "counter",
+        help: "Copies of new commits",
+        labels: "",
+        value: |status, _| Some(status.sync_count.to_string()),
+    },
+    Family {
+        name: "litestream_sync_error_count",
+        kind: "counter",
+        help: "Failed attempts to copy or upload",
+        labels: "",
+        value: |status, _| Some(status.sync_error_count.to_string()),
+    },
+    Family {
+        name: "litestream_checkpoint_count",
+        kind: "counter",
+        help: "Checkpoints",
+        labels: ",mode=\"PASSIVE\"",
+        value: |status, _| Some(status.checkpoint_count.to_string()),
+    },
+    Family {
+        name: "litestream_checkpoint_error_count",
+        kind: "counter",
+        help: "Failed checkpoints",
+        labels: ",mode=\"PASSIVE\"",
+        value: |status, _| Some(status.checkpoint_error_count.to_string()),
+    },
+    Family {
+        name: "litestream_replica_txid",
+        kind: "gauge",
+        help: "Newest transaction id durable in the replica, with everything below it",
+        labels: "",
+        value: |status, _| status.replicated_txid.map(|txid| txid.0.to_string()),
+    },
+    Family {
+        name: "litestream_replica_lag_txids",
+        kind: "gauge",
+        help: "Transaction ids that are durable locally and not yet in the replica",
+        labels: "",
+        value: |status, _| Some(lag_txids(status)?.to_string()),
+    },
+    Family {
+        name: "litestream_replica_lag_seconds",
+        kind: "gauge",
+        help: "Age of the state in the replica while it is behind the local one; 0 if it is not",
+        labels: "",
+        value: lag_seconds,
+    },
+    Family {
+        name: "litestream_replica_last_sync_timestamp_seconds",
+        kind: "gauge",
+        help: "When everything committed at that moment was durable in the replica",
+        labels: "",
+        value: |status, _| Some(seconds(status.last_sync?.0)),
+    },
+    Family {
+        name: "litestream_replica_failing",
+        kind: "gauge",
+        help: "1 while replication fails or has ended",
+        labels: "",
+        value: |status, _| {
+            let failing = matches!(status.state, State::Failing | State::Stopped);
+            Some(u8::from(failing).to_string())
+        },
+    },
+];
+
+fn lag_txids(status: &Status) -> Option<u64> {
+    let local = status.local_txid?;
+    Some(local.0.saturating_sub(status.replicated_txid.map_or(0, |txid| txid.0)))
+}
+
+fn lag_seconds(status: &Status, now: UnixMillis) -> Option<String> {
+    if lag_txids(status)? == 0 && status.state == State::Replicating {
+        return Some("0".to_owned());
+    }
+    Some(seconds((now.0 - status.last_sync?.0).max(0)))
+}
+
+/// Milliseconds as seconds with three decimals.
+fn seconds(millis: i64) -> String {
+    format!("{}.{:03}", millis / 1000, millis.rem_euclid(1000))
+}
+
+fn labels(path: &Path, more: &str) -> String {
+    let path = path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("{{db=\"{path}\"{more}}}")
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: &str) {
+        let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ltx::Txid;
+
+    #[test]
+    fn names_and_labels_are_litestreams() {
+        let behind = Status {
+            state: State::Failing,
+            local_txid: Some(Txid(12)),
+            replicated_txid: Some(Txid(10)),
+            db_size: 8192,
+            wal_size: 4152,
+            last_sync: Some(UnixMillis(1_000_250)),
+            sync_error_count: 3,
+            disk_full: true,
+            ..Status::default()
+        };
+        let even = Status {
+            state: State::Replicating,
+            local_txid: Some(Txid(3)),
+            replicated_txid: Some(Txid(3)),
+            last_sync: Some(UnixMillis(900_000)),
+            ..Status::default()
+        };
+        let databases = [
+            ("/data/a \"b\".db".into(), behind),
+            ("/data/c.db".into(), even),
+            ("/data/new.db".into(), Status::default()),
+        ];
+        insta::assert_snapshot!(render(&databases, UnixMillis(500_000), UnixMillis(1_010_000)));
+    }
+}
