@@ -37,9 +37,9 @@ pub fn normalise(arguments: Vec<OsString>, root: &Command) -> Result<Vec<OsStrin
             continue;
         };
         let dashed = if name.chars().count() == 1 { format!("-{name}") } else { format!("--{name}") };
-        let known = command
-            .get_arguments()
-            .find(|arg| arg.get_long() == Some(name) || arg.get_short().is_some_and(|c| name == c.to_string()));
+        let known = command.get_arguments().find(|arg| {
+            arg.get_long() == Some(name) || arg.get_short().is_some_and(|c| name == c.to_string())
+        });
         match (known.map(|arg| arg.get_action().takes_values()), inline) {
             (Some(true), Some(value)) => normal.push(format!("{dashed}={value}").into()),
             (Some(true), None) => match rest.next() {

@@ -4,9 +4,13 @@
 #[must_use]
 pub fn command(name: &str) -> Option<&'static str> {
     Some(match name {
-        "generations" => "replicas have no generations since Litestream 0.5: see replicator ltx -level all DB",
+        "generations" => {
+            "replicas have no generations since Litestream 0.5: see replicator ltx -level all DB"
+        }
         "snapshots" => "list snapshots with: replicator ltx -level 9 DB",
-        "info" | "list" => "there is no control socket; see replicator status, or the metrics (addr: in the configuration)",
+        "info" | "list" => {
+            "there is no control socket; see replicator status, or the metrics (addr: in the configuration)"
+        }
         "register" | "unregister" | "start" | "stop" => {
             "there is no control socket; use a dir: entry with watch: true, or change the configuration and restart"
         }

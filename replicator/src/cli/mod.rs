@@ -62,8 +62,11 @@ fn parse(arguments: Vec<OsString>) -> std::result::Result<args::Command, Outcome
     let root = args::Cli::command();
     let name = arguments.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let hint = |text: &str| format!("Hint: {text}\n");
-    let arguments = dashes::normalise(arguments, &root)
-        .map_err(|message| Outcome { code: 1, stderr: format!("Error: {message}\n"), ..Outcome::default() })?;
+    let arguments = dashes::normalise(arguments, &root).map_err(|message| Outcome {
+        code: 1,
+        stderr: format!("Error: {message}\n"),
+        ..Outcome::default()
+    })?;
     let matches = root.try_get_matches_from(std::iter::once(OsString::from("replicator")).chain(arguments));
     let parsed = matches.and_then(|matches| args::Cli::from_arg_matches(&matches));
     parsed.map(|cli| cli.command).map_err(|error| {

@@ -54,7 +54,8 @@ pub fn scan(disk: &dyn Disk, directory: &Directory, known: &dyn Fn(&Path) -> boo
 /// Whether a file begins like a database. An unreadable one does not.
 fn is_database(disk: &dyn Disk, path: &Path) -> bool {
     let mut head = [0; MAGIC.len()];
-    disk.open(path, OpenMode::Read).and_then(|file| file.read_exact_at(&mut head, 0)).is_ok() && head == *MAGIC
+    disk.open(path, OpenMode::Read).and_then(|file| file.read_exact_at(&mut head, 0)).is_ok()
+        && head == *MAGIC
 }
 
 #[cfg(test)]

@@ -136,9 +136,9 @@ impl Daemon {
             }
         }
         if let Some(words) = words {
-            let child = launch.launch(&words).map_err(|error| {
-                Error::io(format!("cannot start exec command {:?}", words[0]), error)
-            })?;
+            let child = launch
+                .launch(&words)
+                .map_err(|error| Error::io(format!("cannot start exec command {:?}", words[0]), error))?;
             self.lifecycle.child_started();
             self.child = Some(child);
         }

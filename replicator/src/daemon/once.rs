@@ -26,7 +26,10 @@ impl Once {
     pub fn run(self, fleet: &Fleet) -> BoxFuture<'static, Result<()>> {
         let statuses = fleet.statuses();
         Box::pin(async move {
-            join_all(statuses.into_iter().map(|(path, status)| in_sync(path, status))).await.into_iter().collect()
+            join_all(statuses.into_iter().map(|(path, status)| in_sync(path, status)))
+                .await
+                .into_iter()
+                .collect()
         })
     }
 }

@@ -54,7 +54,8 @@ impl Heartbeat {
 
     async fn beat(&self) -> Result<()> {
         let bad = |what: &str| Error::new(ErrorKind::Usage, format!("heartbeat-url {what}"));
-        let failed = |error: hyper::Error| Error::with_source(ErrorKind::Transient, "heartbeat request", error);
+        let failed =
+            |error: hyper::Error| Error::with_source(ErrorKind::Transient, "heartbeat request", error);
         let host = self.url.host().ok_or_else(|| bad("names no host"))?;
         let secure = self.url.scheme_str() == Some("https");
         let port = self.url.port_u16().unwrap_or(if secure { 443 } else { 80 });

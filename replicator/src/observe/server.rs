@@ -140,7 +140,10 @@ mod tests {
         board.add("/x.db".into(), receiver);
         let get = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
         let shown = ask(address, get).await;
-        assert!(shown.starts_with("HTTP/1.1 200") && shown.contains("litestream_db_size{db=\"/x.db\"} 0\n"), "{shown}");
+        assert!(
+            shown.starts_with("HTTP/1.1 200") && shown.contains("litestream_db_size{db=\"/x.db\"} 0\n"),
+            "{shown}"
+        );
         board.remove(std::path::Path::new("/x.db"));
         assert!(!ask(address, get).await.contains("x.db"));
         assert!(ask(address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.starts_with("HTTP/1.1 404"));

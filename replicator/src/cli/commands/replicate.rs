@@ -56,7 +56,9 @@ fn config(context: &Context<'_>, args: &Replicate) -> Result<Config> {
                 return Err(usage("cannot specify a replica URL and the -config flag"));
             }
             if url::is_url(db) && !db.starts_with("sqlite") {
-                return Err(usage(format!("the database path comes first, then the replica URL; {db} is a URL")));
+                return Err(usage(format!(
+                    "the database path comes first, then the replica URL; {db} is a URL"
+                )));
             }
             config::from_arguments(db, replica, context.environment)
         }
