@@ -6,7 +6,9 @@
 
 pub mod directory;
 pub mod memory;
+pub mod observer;
 mod open;
+mod s3;
 pub mod settings;
 pub mod url;
 

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use super::Bucket;
 use super::directory::DirectoryBucket;
+use super::observer::RequestObserver;
+use super::s3::Registry;
 use super::settings::Settings;
 use crate::error::Result;
 use crate::host::Host;
@@ -52,13 +54,22 @@ impl Environment {
 pub struct Opener {
     host: Host,
     environment: Arc<Environment>,
+    observer: Option<Arc<dyn RequestObserver>>,
+    s3: Arc<Registry>,
 }
 
 impl Opener {
     /// An opener without open clients.
     #[must_use]
     pub fn new(host: Host, environment: Environment) -> Self {
-        Self { host, environment: Arc::new(environment) }
+        Self { host, environment: Arc::new(environment), observer: None, s3: Arc::default() }
+    }
+
+    /// Reports requests of buckets opened from now on.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn RequestObserver>) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// Opens a bucket, without a request to it.
@@ -68,10 +79,9 @@ impl Opener {
     pub async fn open(&self, settings: &Settings) -> Result<Arc<dyn Bucket>> {
         match settings {
             Settings::Directory(settings) => Ok(Arc::new(DirectoryBucket::new(&self.host, settings))),
-            Settings::S3(settings) => Err(crate::Error::new(
-                crate::ErrorKind::Internal,
-                format!("S3 ({}) is not built yet", settings.bucket),
-            )),
+            Settings::S3(settings) => {
+                self.s3.open(&self.host, &self.environment, self.observer.as_ref(), settings).await
+            }
         }
     }
 }

@@ -126,11 +126,13 @@ pub struct RetrySettings {
     pub first_pause: Duration,
     /// Largest pause, also for a server's `Retry-After`.
     pub longest_pause: Duration,
+    /// No attempt begins later than this after the first, or after the last progress.
+    pub patience: Duration,
 }
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        Self { attempts: 10, first_pause: Duration::from_millis(200), longest_pause: Duration::from_secs(20) }
+        Self { attempts: 10, first_pause: Duration::from_millis(200), longest_pause: Duration::from_secs(20), patience: Duration::from_secs(60) }
     }
 }
 

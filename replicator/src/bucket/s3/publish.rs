@@ -1,0 +1,215 @@
+//! Making an object appear exactly once, or not at all.
+//!
+//! A store's conditional PUT is believed only after it was *seen to refuse* an existing key in this bucket; some
+//! stores accept the condition and ignore it. Until then, and where the condition is refused, the key is looked up
+//! before it is written. When an attempt ends without a clear answer, the object is read back and compared.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use futures::future::BoxFuture;
+
+use super::super::PutOutcome;
+use super::super::observer::Verb;
+use super::client::{Client, Request, Tried};
+use super::failure::Failure;
+use super::read::{self, Digest};
+use crate::error::{Error, Result};
+
+/// Objects up to this size are written a second time, with the condition, to see it refused.
+const PROBE_LIMIT: u64 = 1 << 20;
+
+/// What is known about a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Belief {
+    /// Never seen at work.
+    Unknown,
+    /// Seen to refuse an existing key.
+    Holds,
+    /// Refused as unknown, or seen to be ignored.
+    Useless,
+}
+
+/// What is known about `If-None-Match: *`, for single PUTs and for the end of a multipart upload.
+#[derive(Debug, Default)]
+pub(super) struct Trust {
+    put: AtomicU8,
+    complete: AtomicU8,
+}
+
+/// How an object is being written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// One request, which may be sent again.
+    Put,
+    /// The end of a multipart upload, which happens once.
+    Complete,
+}
+
+impl Trust {
+    fn cell(&self, way: Way) -> &AtomicU8 {
+        match way {
+            Way::Put => &self.put,
+            Way::Complete => &self.complete,
+        }
+    }
+
+    fn get(&self, way: Way) -> Belief {
+        match self.cell(way).load(Ordering::Relaxed) {
+            0 => Belief::Unknown,
+            1 => Belief::Holds,
+            _ => Belief::Useless,
+        }
+    }
+
+    fn set(&self, way: Way, belief: Belief) {
+        self.cell(way).store(belief as u8, Ordering::Relaxed);
+    }
+
+    /// Whether a conditional PUT is known to be atomic.
+    pub(super) fn holds(&self) -> bool {
+        self.get(Way::Put) == Belief::Holds
+    }
+}
+
+/// An object about to be published.
+pub(super) struct Publication<'a> {
+    pub client: &'a Client,
+    pub request: Request,
+    pub digest: Digest,
+    pub way: Way,
+    /// Sends it; the argument says whether with the condition.
+    pub send: &'a (dyn Fn(bool) -> BoxFuture<'a, Result<(), Failure>> + Send + Sync),
+}
+
+impl Publication<'_> {
+    /// Replaces whatever is there. Repeating is harmless, the bytes are the same.
+    pub(super) async fn overwrite(&self) -> Result<PutOutcome> {
+        let (mut budget, mut tried) = (self.client.budget(), Tried::default());
+        let mut perhaps_applied = false;
+        loop {
+            match (self.send)(false).await {
+                Ok(()) => return Ok(PutOutcome::Written),
+                Err(failure) => {
+                    if perhaps_applied
+                        && !failure.is_ambiguous()
+                        && let Some(PutOutcome::AlreadyThere) = self.read_back().await?
+                    {
+                        return Ok(PutOutcome::Written);
+                    }
+                    perhaps_applied |= failure.is_ambiguous();
+                    self.recover(failure, &mut budget, &mut tried, perhaps_applied).await?;
+                }
+            }
+        }
+    }
+
+    /// Creates the object unless its key is taken.
+    pub(super) async fn create(&self) -> Result<PutOutcome> {
+        let (mut budget, mut tried) = (self.client.budget(), Tried::default());
+        let mut perhaps_applied = false;
+        let mut must_look = self.way == Way::Complete || self.trust() != Belief::Holds;
+        loop {
+            if must_look && let Some(outcome) = self.read_back().await? {
+                return Ok(if perhaps_applied { ours(outcome) } else { outcome });
+            }
+            let conditional = self.trust() != Belief::Useless;
+            let failure = match (self.send)(conditional).await {
+                Ok(()) => {
+                    if conditional {
+                        self.probe().await;
+                    }
+                    return Ok(PutOutcome::Written);
+                }
+                Err(failure) => failure,
+            };
+            if conditional && failure.is_precondition_failed() {
+                // Seen to refuse, if the object really is there.
+                if let Some(outcome) = self.read_back().await? {
+                    self.client.trust.set(self.way, Belief::Holds);
+                    return Ok(if perhaps_applied { ours(outcome) } else { outcome });
+                }
+                // It was there and is gone, or the listing of truth lags: ask again, within the budget.
+                let vanished = Failure::bad_answer("the key was reported as taken, but nothing is there");
+                self.recover(vanished, &mut budget, &mut tried, perhaps_applied).await?;
+                continue;
+            }
+            if conditional && self.trust() == Belief::Unknown && refuses_condition(&failure) {
+                tracing::debug!(bucket = self.client.bucket, "the store refuses If-None-Match, looking before writing");
+                self.client.trust.set(self.way, Belief::Useless);
+                continue;
+            }
+            must_look |= failure.is_ambiguous();
+            if perhaps_applied && !failure.is_ambiguous() && let Some(outcome) = self.read_back().await? {
+                return Ok(ours(outcome));
+            }
+            perhaps_applied |= failure.is_ambiguous();
+            self.recover(failure, &mut budget, &mut tried, perhaps_applied).await?;
+        }
+    }
+
+    fn trust(&self) -> Belief {
+        self.client.trust.get(self.way)
+    }
+
+    async fn recover(
+        &self,
+        failure: Failure,
+        budget: &mut super::retry::Budget,
+        tried: &mut Tried,
+        perhaps_applied: bool,
+    ) -> Result<()> {
+        let recovered = self.client.recover(&self.request, failure, budget, tried).await;
+        let Err(failure) = recovered else { return Ok(()) };
+        if perhaps_applied && let Some(PutOutcome::Conflict) = self.read_back().await? {
+            return Err(self.unknown(&failure).context("another object is there"));
+        }
+        Err(if perhaps_applied { self.unknown(&failure) } else { self.client.error(&self.request, &failure) })
+    }
+
+    fn unknown(&self, failure: &Failure) -> Error {
+        self.client.error(&self.request, failure).context("it is unknown whether the object was written")
+    }
+
+    /// Compares what is under the key, if anything, with what was sent.
+    async fn read_back(&self) -> Result<Option<PutOutcome>> {
+        read::compare(self.client, &self.request.key, &self.digest).await
+    }
+
+    /// Writes the same bytes once more, with the condition: a store that honours it must refuse. Harmless where it
+    /// is ignored. Done once per bucket.
+    async fn probe(&self) {
+        if self.way != Way::Put || self.trust() != Belief::Unknown || self.digest.size > PROBE_LIMIT {
+            return;
+        }
+        match (self.send)(true).await {
+            Ok(()) => {
+                tracing::debug!(bucket = self.client.bucket, "the store ignores If-None-Match, looking before writing");
+                self.client.trust.set(self.way, Belief::Useless);
+            }
+            Err(failure) if failure.is_precondition_failed() => {
+                self.client.trust.set(self.way, Belief::Holds);
+            }
+            // Nothing learned; the next new object asks again.
+            Err(_) => {}
+        }
+    }
+}
+
+/// What a comparison means after an attempt of ours that may have been applied.
+fn ours(outcome: PutOutcome) -> PutOutcome {
+    match outcome {
+        PutOutcome::AlreadyThere => PutOutcome::Written,
+        other => other,
+    }
+}
+
+/// Whether an answer may be about the header. If it is not, the request without it fails the same way.
+fn refuses_condition(failure: &Failure) -> bool {
+    failure.is_not_implemented() || failure.status == Some(400)
+}
+
+/// A request that writes `bytes` to `key`.
+pub(super) fn request(operation: &'static str, key: &str, bytes: usize) -> Request {
+    Request::new(Verb::Put, operation, key).with_body(bytes)
+}
