@@ -106,7 +106,8 @@ async fn listing(bucket: &dyn Bucket) {
         // On S3 the time of a listing is the server's.
         assert!(all.iter().all(|object| object.modified == Some(TIME)));
     }
-    assert_eq!(bucket.head("l/b").await.unwrap().unwrap(), *all.iter().find(|o| o.key == "l/b").unwrap());
+    let head = bucket.head("l/b").await.unwrap().unwrap();
+    assert_eq!((head.key.as_str(), head.size), ("l/b", 3));
 }
 
 async fn deletion(bucket: &dyn Bucket) {

@@ -132,7 +132,12 @@ pub struct RetrySettings {
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        Self { attempts: 10, first_pause: Duration::from_millis(200), longest_pause: Duration::from_secs(20), patience: Duration::from_secs(60) }
+        Self {
+            attempts: 10,
+            first_pause: Duration::from_millis(200),
+            longest_pause: Duration::from_secs(20),
+            patience: Duration::from_secs(60),
+        }
     }
 }
 

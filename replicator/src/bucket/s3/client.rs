@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aws_runtime::invocation_id::DefaultInvocationIdGenerator;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
@@ -13,7 +14,6 @@ use aws_sdk_s3::config::{
     SharedCredentialsProvider, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_runtime::invocation_id::DefaultInvocationIdGenerator;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use tokio::time::Instant;
@@ -175,7 +175,7 @@ impl Client {
     ) -> Result<(), Failure> {
         let once = |tried: &mut bool| !std::mem::replace(tried, true);
         let region = self.sdk().region;
-        let helped = match failure.cure(&region) {
+        let helped = match failure.cure(&region, self.host.clock.now()) {
             Cure::None => false,
             Cure::Reconnect if once(&mut tried.reconnect) => true,
             Cure::Region(region) if self.dialect.follows_region && once(&mut tried.region) => {
@@ -190,8 +190,12 @@ impl Client {
                     return Err(failure);
                 };
                 tracing::debug!(
-                    operation = request.operation, key = request.key, ?pause, reason = failure.message,
-                    code = failure.label(), "request failed, trying again"
+                    operation = request.operation,
+                    key = request.key,
+                    ?pause,
+                    reason = failure.message,
+                    code = failure.label(),
+                    "request failed, trying again"
                 );
                 tokio::time::sleep(pause).await;
                 true
@@ -216,13 +220,15 @@ impl Client {
     /// The error to show for a failure.
     pub(super) fn error(&self, request: &Request, failure: &Failure) -> Error {
         let mut text = format!("{} {}:", request.operation, self.url(&request.key));
-        for part in [failure.status.map(|status| status.to_string()), failure.code.clone()].into_iter().flatten() {
+        for part in
+            [failure.status.map(|status| status.to_string()), failure.code.clone()].into_iter().flatten()
+        {
             text = format!("{text} {part}");
         }
         for (before, part, after) in [
             (" ", Some(failure.message.as_str()).filter(|message| !message.is_empty()), ""),
             (" (request ", failure.request_id.as_deref(), ")"),
-            ("; ", failure.advice(), ""),
+            ("; ", failure.advice().as_deref(), ""),
         ] {
             if let Some(part) = part {
                 text = format!("{text}{before}{part}{after}");

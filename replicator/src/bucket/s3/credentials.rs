@@ -200,7 +200,10 @@ mod tests {
         Environment::hermetic(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
     }
 
-    fn found(settings: &S3Settings, environment: &[(&str, &str)]) -> Option<(String, String, Option<String>)> {
+    fn found(
+        settings: &S3Settings,
+        environment: &[(&str, &str)],
+    ) -> Option<(String, String, Option<String>)> {
         fixed(settings, &pairs(environment)).unwrap().map(|found| {
             let token = found.session_token().map(str::to_owned);
             (found.access_key_id().to_owned(), found.secret_access_key().to_owned(), token)
@@ -219,7 +222,10 @@ mod tests {
         assert_eq!(found(&settings, &litestream), own("l", "ls", None));
         assert_eq!(found(&settings, &aws), own("a", "as", Some("t")));
         assert_eq!(found(&settings, &[&litestream[..], &aws[..]].concat()), own("a", "as", Some("t")));
-        assert_eq!(found(&settings, &[("AWS_ACCESS_KEY_ID", ""), litestream[0], litestream[1]]), own("l", "ls", None));
+        assert_eq!(
+            found(&settings, &[("AWS_ACCESS_KEY_ID", ""), litestream[0], litestream[1]]),
+            own("l", "ls", None)
+        );
 
         let explicit = S3Settings {
             access_key_id: Some("c".into()),

@@ -53,13 +53,16 @@ async fn delete_batch(client: &Client, keys: &[String]) -> Result<Vec<DeleteFail
         .map(|key| ObjectIdentifier::builder().key(key).build())
         .collect::<Result<Vec<_>, _>>()
         .expect("every identifier has a key");
-    let delete =
-        Delete::builder().set_objects(Some(identifiers)).quiet(false).build().expect("the list of objects is set");
-    let send = |sdk: aws_sdk_s3::Client| {
-        sdk.delete_objects().bucket(&client.bucket).delete(delete.clone()).send()
-    };
+    let delete = Delete::builder()
+        .set_objects(Some(identifiers))
+        .quiet(false)
+        .build()
+        .expect("the list of objects is set");
+    let send =
+        |sdk: aws_sdk_s3::Client| sdk.delete_objects().bucket(&client.bucket).delete(delete.clone()).send();
     let output = client.run(&request, send).await?;
-    let mut unconfirmed: BTreeMap<&str, Option<Error>> = keys.iter().map(|key| (key.as_str(), None)).collect();
+    let mut unconfirmed: BTreeMap<&str, Option<Error>> =
+        keys.iter().map(|key| (key.as_str(), None)).collect();
     for deleted in output.deleted() {
         unconfirmed.remove(deleted.key().unwrap_or_default());
     }
@@ -80,7 +83,10 @@ async fn delete_batch(client: &Client, keys: &[String]) -> Result<Vec<DeleteFail
                 Ok(None) => continue,
                 Ok(Some(_)) => Error::new(
                     ErrorKind::Transient,
-                    format!("DeleteObjects {}: the store said nothing, the object is still there", client.url(key)),
+                    format!(
+                        "DeleteObjects {}: the store said nothing, the object is still there",
+                        client.url(key)
+                    ),
                 ),
                 Err(error) => error,
             },

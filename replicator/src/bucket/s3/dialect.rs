@@ -101,8 +101,7 @@ pub(super) fn resolve(
     if !(MIN_PART..=MAX_PART).contains(&part_size) {
         return Err(usage(format!("part-size {part_size} must be between 5 MiB and 5 GiB")));
     }
-    let concurrency =
-        settings.concurrency.unwrap_or(if provider == Provider::CloudflareR2 { 2 } else { 5 });
+    let concurrency = settings.concurrency.unwrap_or(if provider == Provider::CloudflareR2 { 2 } else { 5 });
     if concurrency == 0 {
         return Err(usage("concurrency must be at least 1"));
     }
@@ -137,16 +136,13 @@ fn usage(message: impl Into<String>) -> Error {
 
 /// Adds `https://` where no scheme was given, and removes trailing slashes.
 fn normal_endpoint(endpoint: &str) -> Result<String> {
-    let endpoint = endpoint.trim().trim_end_matches('/');
-    let full = match endpoint.split_once("://") {
-        None => format!("https://{endpoint}"),
-        Some((scheme, rest)) if matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https") => {
-            format!("{}://{rest}", scheme.to_ascii_lowercase())
-        }
-        Some((scheme, _)) => {
-            return Err(usage(format!("endpoint scheme {scheme:?} is not http or https")));
-        }
-    };
+    let endpoint = endpoint.trim();
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("https", endpoint));
+    let scheme = scheme.to_ascii_lowercase();
+    if !matches!(scheme.as_str(), "http" | "https") {
+        return Err(usage(format!("endpoint scheme {scheme:?} is not http or https")));
+    }
+    let full = format!("{scheme}://{}", rest.trim_end_matches('/'));
     let uri: http::Uri = full
         .parse()
         .map_err(|error| usage(format!("endpoint {endpoint:?} is not a host or URL: {error}")))?;
@@ -192,7 +188,8 @@ fn recognise(endpoint: &str) -> Provider {
 fn is_google(host: &str) -> bool {
     let Some(front) = host.strip_suffix(".googleapis.com") else { return false };
     let mut labels = front.split('.');
-    let has_storage = |label: Option<&str>| label.is_some_and(|label| label.split('-').any(|s| s == "storage"));
+    let has_storage =
+        |label: Option<&str>| label.is_some_and(|label| label.split('-').any(|s| s == "storage"));
     if front.split('.').any(str::is_empty) {
         return false;
     }

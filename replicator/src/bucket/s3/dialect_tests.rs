@@ -122,11 +122,8 @@ fn defaults_and_overrides() {
 fn regions() {
     let arn = "arn:aws:s3:eu-central-1:123456789012:accesspoint/ap";
     let with = |bucket: &str, region: Option<&str>, endpoint: Option<&str>, hint: Option<&str>| {
-        let settings = S3Settings {
-            bucket: bucket.into(),
-            region: region.map(str::to_owned),
-            ..settings(endpoint)
-        };
+        let settings =
+            S3Settings { bucket: bucket.into(), region: region.map(str::to_owned), ..settings(endpoint) };
         resolve(&settings, hint, None).unwrap().region
     };
     assert_eq!(with("b", None, None, None), "us-east-1");

@@ -6,9 +6,12 @@ use std::time::Duration;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 
 use super::http::{Reached, TransportFault};
 use crate::error::ErrorKind;
+use crate::host::UnixMillis;
 
 /// A failed attempt at one request.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(super) struct Failure {
     pub retry_after: Option<Duration>,
     /// Region that the store names.
     pub region: Option<String>,
+    /// The store's time.
+    pub date: Option<UnixMillis>,
     cause: Cause,
 }
 
@@ -68,12 +73,17 @@ impl Failure {
             request_id: None,
             retry_after: None,
             region: None,
+            date: None,
             cause: cause(&error),
         };
         if let Some(response) = error.raw_response() {
             failure.status = Some(response.status().as_u16());
             let header = |name| response.headers().get(name).map(str::to_owned);
             failure.request_id = header("x-amz-request-id");
+            failure.date = header("date")
+                .and_then(|date| DateTime::from_str(&date, Format::HttpDate).ok())
+                .and_then(|date| date.to_millis().ok())
+                .map(UnixMillis);
             failure.retry_after =
                 header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
             let body = response.body().bytes().and_then(|body| std::str::from_utf8(body).ok());
@@ -82,7 +92,12 @@ impl Failure {
         }
         failure.message = match error.message() {
             Some(message) => message.to_owned(),
-            None if failure.cause == Cause::Answered && failure.code.is_some() => String::new(),
+            // The answer to a HEAD has no body to say more.
+            None if failure.cause == Cause::Answered && failure.code.is_none() => {
+                let status = failure.status.and_then(|status| http::StatusCode::from_u16(status).ok());
+                status.and_then(|status| status.canonical_reason()).unwrap_or_default().to_owned()
+            }
+            None if failure.cause == Cause::Answered => String::new(),
             None => chain(&error),
         };
         failure
@@ -97,6 +112,7 @@ impl Failure {
             request_id: None,
             retry_after: None,
             region: None,
+            date: None,
             cause: Cause::Transport { reached: Reached::Perhaps, stale: false, permanent: false },
         }
     }
@@ -111,7 +127,9 @@ impl Failure {
         match self.cause {
             Cause::Transport { reached, .. } => reached == Reached::Perhaps,
             // A 200 here is an answer whose body reports an error, or is cut.
-            Cause::Answered => self.status.is_none_or(|status| status < 300 || status >= 500 || status == 408),
+            Cause::Answered => {
+                self.status.is_none_or(|status| status < 300 || status >= 500 || status == 408)
+            }
             Cause::Credentials { .. } | Cause::Local => false,
         }
     }
@@ -134,8 +152,8 @@ impl Failure {
         self.status == Some(404) && !self.is_code(&["NoSuchBucket"])
     }
 
-    /// What may help, given the region signed for.
-    pub(super) fn cure(&self, region: &str) -> Cure {
+    /// What may help, given the region signed for and our time.
+    pub(super) fn cure(&self, region: &str, now: UnixMillis) -> Cure {
         match self.cause {
             Cause::Transport { permanent: true, .. } | Cause::Local => return Cure::None,
             Cause::Transport { stale: true, .. } => return Cure::Reconnect,
@@ -150,13 +168,16 @@ impl Failure {
         {
             return Cure::Region(named.to_owned());
         }
-        if self.is_code(&["RequestTimeTooSkewed"]) {
+        let is_nameless = self.code.is_none() && matches!(self.status, Some(400 | 401 | 403));
+        let is_skewed = self.date.is_some_and(|date| (date.0 - now.0).abs() > SKEW_MS);
+        if self.is_code(&["RequestTimeTooSkewed"]) || (is_nameless && is_skewed) {
             return Cure::Clock;
         }
-        if self.is_code(&["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidAccessKeyId"]) {
+        if self.is_code(&EXPIRED) || self.is_code(&["InvalidAccessKeyId"]) || is_nameless {
             return Cure::Credentials;
         }
-        let passing = matches!(self.status, Some(408 | 429 | 500..=599)) && !matches!(self.status, Some(501 | 505));
+        let passing =
+            matches!(self.status, Some(408 | 429 | 500..=599)) && !matches!(self.status, Some(501 | 505));
         if passing || self.is_code(&PASSING) || self.status.is_some_and(|status| status < 300) {
             return Cure::Wait;
         }
@@ -176,19 +197,21 @@ impl Failure {
     pub(super) fn kind(&self) -> ErrorKind {
         match self.cause {
             Cause::Transport { permanent: true, .. } => return ErrorKind::Unsupported,
-            Cause::Transport { .. } | Cause::Credentials { fetching_failed: true } => return ErrorKind::Transient,
+            Cause::Transport { .. } | Cause::Credentials { fetching_failed: true } => {
+                return ErrorKind::Transient;
+            }
             Cause::Credentials { .. } => return ErrorKind::Denied,
             Cause::Local => return ErrorKind::Internal,
             Cause::Answered => {}
         }
-        if self.is_code(&["QuotaExceeded", "XMinioStorageFull", "EntityTooLarge"]) || self.status == Some(507) {
+        if self.is_code(&["QuotaExceeded", "XMinioStorageFull", "EntityTooLarge"]) || self.status == Some(507)
+        {
             return ErrorKind::Exhausted;
         }
-        if matches!(self.cure(self.region.as_deref().unwrap_or_default()), Cure::Credentials | Cure::Clock) {
-            return ErrorKind::Denied;
-        }
         match self.status {
+            Some(301 | 307 | 400) if self.region.is_some() => ErrorKind::Unsupported,
             Some(401 | 403) => ErrorKind::Denied,
+            Some(400) if self.code.is_none() || self.is_code(&EXPIRED) => ErrorKind::Denied,
             Some(404) if self.is_not_found() => ErrorKind::NotFound,
             Some(408 | 409 | 429) => ErrorKind::Transient,
             Some(412) => ErrorKind::Conflict,
@@ -198,9 +221,20 @@ impl Failure {
     }
 
     /// What a person can change.
-    pub(super) fn advice(&self) -> Option<&'static str> {
+    pub(super) fn advice(&self) -> Option<String> {
+        match &self.region {
+            Some(region) if matches!(self.status, Some(301 | 307 | 400)) => {
+                Some(format!("set region to {region}"))
+            }
+            _ => self.general_advice().map(str::to_owned),
+        }
+    }
+
+    fn general_advice(&self) -> Option<&'static str> {
         if let Cause::Credentials { fetching_failed: false } = self.cause {
-            return Some("set access-key-id and secret-access-key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
+            return Some(
+                "set access-key-id and secret-access-key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            );
         }
         match self.code.as_deref() {
             Some("NoSuchBucket") => Some("create the bucket, or correct its name, region or endpoint"),
@@ -208,13 +242,15 @@ impl Failure {
             Some("SignatureDoesNotMatch") => {
                 Some("check the secret key, the region, and proxies that rewrite requests")
             }
-            Some("InvalidAccessKeyId") => Some("check the access key id, and that it belongs to this endpoint"),
+            Some("InvalidAccessKeyId") => {
+                Some("check the access key id, and that it belongs to this endpoint")
+            }
             Some("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired") => {
                 Some("renew the temporary credentials")
             }
-            Some("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
-                Some("set region to the bucket's region")
-            }
+            Some(
+                "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException",
+            ) => Some("set region to the bucket's region"),
             Some("SecondLevelDomainForbidden") => Some("set force-path-style to false"),
             Some("InvalidRequest" | "InvalidArgument" | "XAmzContentSHA256Mismatch") => {
                 Some("the store may not take a setting: try sign-payload, force-path-style or part-size")
@@ -227,6 +263,12 @@ impl Failure {
         }
     }
 }
+
+/// A difference between two clocks that makes stores refuse signatures; they allow 15 minutes.
+const SKEW_MS: i64 = 10 * 60 * 1000;
+
+/// Codes of credentials that were good once.
+const EXPIRED: [&str; 3] = ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"];
 
 /// Codes of failures that pass, whatever their status.
 const PASSING: [&str; 14] = [
@@ -341,17 +383,17 @@ mod tests {
             (507, "", Cure::Wait, Exhausted),
         ] {
             let failure = answered(status, code);
-            assert_eq!((failure.cure("r"), failure.kind()), (cure, kind), "{status} {code}");
+            assert_eq!((failure.cure("r", UnixMillis(0)), failure.kind()), (cure, kind), "{status} {code}");
         }
     }
 
     #[test]
     fn regions_are_followed_once_they_differ() {
         let mut failure = answered(301, "PermanentRedirect");
-        assert_eq!(failure.cure("us-east-1"), Cure::None);
+        assert_eq!(failure.cure("us-east-1", UnixMillis(0)), Cure::None);
         failure.region = Some("eu-west-1".into());
-        assert_eq!(failure.cure("us-east-1"), Cure::Region("eu-west-1".into()));
-        assert_eq!(failure.cure("eu-west-1"), Cure::None);
+        assert_eq!(failure.cure("us-east-1", UnixMillis(0)), Cure::Region("eu-west-1".into()));
+        assert_eq!(failure.cure("eu-west-1", UnixMillis(0)), Cure::None);
         assert_eq!(element("<Error><Region>eu-west-1</Region></Error>", "Region"), Some("eu-west-1"));
     }
 

@@ -81,7 +81,10 @@ mod tests {
     fn the_sdk_parameter_goes_and_the_others_stay() {
         for (uri, expected) in [
             ("https://h/b/k?x-id=GetObject", Some("https://h/b/k")),
-            ("https://h/b/k?partNumber=1&x-id=UploadPart&uploadId=u", Some("https://h/b/k?partNumber=1&uploadId=u")),
+            (
+                "https://h/b/k?partNumber=1&x-id=UploadPart&uploadId=u",
+                Some("https://h/b/k?partNumber=1&uploadId=u"),
+            ),
             ("https://h/b?delete", None),
             ("https://h/b", None),
         ] {

@@ -10,7 +10,11 @@ use super::read::{self, millis};
 use crate::error::Result;
 
 /// All objects with full keys that start with `prefix` and sort after `start_after`.
-pub(super) async fn list(client: &Client, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectInfo>> {
+pub(super) async fn list(
+    client: &Client,
+    prefix: &str,
+    start_after: Option<&str>,
+) -> Result<Vec<ObjectInfo>> {
     let request = Request::new(Verb::List, "ListObjectsV2", prefix);
     let mut objects = Vec::new();
     let mut token: Option<String> = None;
@@ -55,7 +59,9 @@ fn next_token(page: &ListObjectsV2Output, current: Option<&str>) -> Result<Optio
     }
     match page.next_continuation_token.as_deref() {
         None | Some("") => Err(Failure::bad_answer("the listing is cut but names no next page")),
-        Some(next) if Some(next) == current => Err(Failure::bad_answer("the listing names the same page again")),
+        Some(next) if Some(next) == current => {
+            Err(Failure::bad_answer("the listing names the same page again"))
+        }
         Some(next) => Ok(Some(next.to_owned())),
     }
 }

@@ -135,7 +135,9 @@ async fn read_customer_key(host: &Host, settings: &S3Settings) -> Result<Option<
         file.read_exact_at(&mut text, 0)?;
         String::from_utf8(text).map_err(std::io::Error::other)
     });
-    read.await.map(Some).map_err(|error| Error::io(format!("cannot read sse-customer-key-path {name}"), error))
+    read.await
+        .map(Some)
+        .map_err(|error| Error::io(format!("cannot read sse-customer-key-path {name}"), error))
 }
 
 /// MD5 in base64, as headers want it.

@@ -13,7 +13,8 @@ use super::super::observer::Verb;
 use super::client::{Client, Request, Tried};
 use super::failure::Failure;
 use super::read::{self, Digest};
-use crate::error::{Error, Result};
+use super::retry::Budget;
+use crate::error::Result;
 
 /// Objects up to this size are written a second time, with the condition, to see it refused.
 const PROBE_LIMIT: u64 = 1 << 20;
@@ -85,36 +86,25 @@ pub(super) struct Publication<'a> {
 impl Publication<'_> {
     /// Replaces whatever is there. Repeating is harmless, the bytes are the same.
     pub(super) async fn overwrite(&self) -> Result<PutOutcome> {
-        let (mut budget, mut tried) = (self.client.budget(), Tried::default());
-        let mut perhaps_applied = false;
+        let mut attempts = Attempts::new(self.client);
         loop {
-            match (self.send)(false).await {
-                Ok(()) => return Ok(PutOutcome::Written),
-                Err(failure) => {
-                    if perhaps_applied
-                        && !failure.is_ambiguous()
-                        && let Some(PutOutcome::AlreadyThere) = self.read_back().await?
-                    {
-                        return Ok(PutOutcome::Written);
-                    }
-                    perhaps_applied |= failure.is_ambiguous();
-                    self.recover(failure, &mut budget, &mut tried, perhaps_applied).await?;
-                }
+            let Err(failure) = (self.send)(false).await else { return Ok(PutOutcome::Written) };
+            if let Some(outcome) = self.after(failure, &mut attempts).await? {
+                return Ok(outcome);
             }
         }
     }
 
     /// Creates the object unless its key is taken.
     pub(super) async fn create(&self) -> Result<PutOutcome> {
-        let (mut budget, mut tried) = (self.client.budget(), Tried::default());
-        let mut perhaps_applied = false;
+        let mut attempts = Attempts::new(self.client);
         let mut must_look = self.way == Way::Complete || self.trust() != Belief::Holds;
         loop {
             if must_look && let Some(outcome) = self.read_back().await? {
-                return Ok(if perhaps_applied { ours(outcome) } else { outcome });
+                return Ok(attempts.meaning(outcome));
             }
             let conditional = self.trust() != Belief::Useless;
-            let failure = match (self.send)(conditional).await {
+            let mut failure = match (self.send)(conditional).await {
                 Ok(()) => {
                     if conditional {
                         self.probe().await;
@@ -127,48 +117,44 @@ impl Publication<'_> {
                 // Seen to refuse, if the object really is there.
                 if let Some(outcome) = self.read_back().await? {
                     self.client.trust.set(self.way, Belief::Holds);
-                    return Ok(if perhaps_applied { ours(outcome) } else { outcome });
+                    return Ok(attempts.meaning(outcome));
                 }
-                // It was there and is gone, or the listing of truth lags: ask again, within the budget.
-                let vanished = Failure::bad_answer("the key was reported as taken, but nothing is there");
-                self.recover(vanished, &mut budget, &mut tried, perhaps_applied).await?;
-                continue;
-            }
-            if conditional && self.trust() == Belief::Unknown && refuses_condition(&failure) {
-                tracing::debug!(bucket = self.client.bucket, "the store refuses If-None-Match, looking before writing");
+                // It was there and is gone, or reads lag behind: ask again, within the budget.
+                failure = Failure::bad_answer("the key was reported as taken, but nothing is there");
+            } else if conditional && self.trust() == Belief::Unknown && refuses_condition(&failure) {
+                tracing::debug!(
+                    bucket = self.client.bucket,
+                    "If-None-Match is refused, looking before writing"
+                );
                 self.client.trust.set(self.way, Belief::Useless);
                 continue;
             }
             must_look |= failure.is_ambiguous();
-            if perhaps_applied && !failure.is_ambiguous() && let Some(outcome) = self.read_back().await? {
-                return Ok(ours(outcome));
+            if let Some(outcome) = self.after(failure, &mut attempts).await? {
+                return Ok(outcome);
             }
-            perhaps_applied |= failure.is_ambiguous();
-            self.recover(failure, &mut budget, &mut tried, perhaps_applied).await?;
+        }
+    }
+
+    /// After a failed attempt: waits until another is due (`None`), or finds out what became of the object.
+    async fn after(&self, failure: Failure, attempts: &mut Attempts) -> Result<Option<PutOutcome>> {
+        attempts.perhaps_applied |= failure.is_ambiguous();
+        let recovered =
+            self.client.recover(&self.request, failure, &mut attempts.budget, &mut attempts.tried).await;
+        let Err(failure) = recovered else { return Ok(None) };
+        let error = self.client.error(&self.request, &failure);
+        if !attempts.perhaps_applied {
+            return Err(error);
+        }
+        match self.read_back().await {
+            Ok(Some(outcome)) => Ok(Some(attempts.meaning(outcome))),
+            Ok(None) => Err(error),
+            Err(_) => Err(error.context("it is unknown whether the object was written")),
         }
     }
 
     fn trust(&self) -> Belief {
         self.client.trust.get(self.way)
-    }
-
-    async fn recover(
-        &self,
-        failure: Failure,
-        budget: &mut super::retry::Budget,
-        tried: &mut Tried,
-        perhaps_applied: bool,
-    ) -> Result<()> {
-        let recovered = self.client.recover(&self.request, failure, budget, tried).await;
-        let Err(failure) = recovered else { return Ok(()) };
-        if perhaps_applied && let Some(PutOutcome::Conflict) = self.read_back().await? {
-            return Err(self.unknown(&failure).context("another object is there"));
-        }
-        Err(if perhaps_applied { self.unknown(&failure) } else { self.client.error(&self.request, &failure) })
-    }
-
-    fn unknown(&self, failure: &Failure) -> Error {
-        self.client.error(&self.request, failure).context("it is unknown whether the object was written")
     }
 
     /// Compares what is under the key, if anything, with what was sent.
@@ -184,7 +170,10 @@ impl Publication<'_> {
         }
         match (self.send)(true).await {
             Ok(()) => {
-                tracing::debug!(bucket = self.client.bucket, "the store ignores If-None-Match, looking before writing");
+                tracing::debug!(
+                    bucket = self.client.bucket,
+                    "the store ignores If-None-Match, looking before writing"
+                );
                 self.client.trust.set(self.way, Belief::Useless);
             }
             Err(failure) if failure.is_precondition_failed() => {
@@ -196,11 +185,25 @@ impl Publication<'_> {
     }
 }
 
-/// What a comparison means after an attempt of ours that may have been applied.
-fn ours(outcome: PutOutcome) -> PutOutcome {
-    match outcome {
-        PutOutcome::AlreadyThere => PutOutcome::Written,
-        other => other,
+/// What has been tried so far.
+struct Attempts {
+    budget: Budget,
+    tried: Tried,
+    /// An earlier attempt may have been applied.
+    perhaps_applied: bool,
+}
+
+impl Attempts {
+    fn new(client: &Client) -> Self {
+        Self { budget: client.budget(), tried: Tried::default(), perhaps_applied: false }
+    }
+
+    /// What a comparison means: the same bytes are ours if an attempt of ours may have been applied.
+    fn meaning(&self, found: PutOutcome) -> PutOutcome {
+        match found {
+            PutOutcome::AlreadyThere if self.perhaps_applied => PutOutcome::Written,
+            other => other,
+        }
     }
 }
 

@@ -241,9 +241,13 @@ pub(super) async fn head(client: &Client, key: &str) -> Result<Option<ObjectInfo
     };
     match client.run(&request, send).await {
         Ok(output) => {
-            let size = output.content_length.and_then(|length| u64::try_from(length).ok()).ok_or_else(|| {
-                client.error(&request, &Failure::bad_answer("the answer does not say how long the object is"))
-            })?;
+            let size =
+                output.content_length.and_then(|length| u64::try_from(length).ok()).ok_or_else(|| {
+                    client.error(
+                        &request,
+                        &Failure::bad_answer("the answer does not say how long the object is"),
+                    )
+                })?;
             Ok(Some(ObjectInfo { key: key.to_owned(), size, modified: output.last_modified.map(millis) }))
         }
         Err(failure) if failure.is_not_found() => Ok(None),

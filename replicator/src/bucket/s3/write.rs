@@ -31,7 +31,8 @@ const EQUAL_PARTS: usize = 5_000;
 macro_rules! with_options {
     ($builder:expr, $client:expr, $options:expr) => {{
         let dialect = &$client.dialect;
-        let mut builder = $builder.set_storage_class(dialect.storage_class.as_deref().map(StorageClass::from));
+        let mut builder =
+            $builder.set_storage_class(dialect.storage_class.as_deref().map(StorageClass::from));
         if let Some(timestamp) = rfc3339(&$options) {
             builder = builder.metadata(TIMESTAMP, timestamp);
         }
@@ -79,8 +80,13 @@ pub(super) async fn put(
             client.attempt(request, &mut send).await.map(drop)
         })
     };
-    let publication =
-        Publication { client, request: request.clone(), digest: digester.finish(), way: Way::Put, send: &send };
+    let publication = Publication {
+        client,
+        request: request.clone(),
+        digest: digester.finish(),
+        way: Way::Put,
+        send: &send,
+    };
     publish(&publication, condition).await
 }
 
@@ -139,7 +145,8 @@ impl S3Upload {
                 ),
             ));
         }
-        let doublings = if dialect.equal_parts || sent < EQUAL_PARTS { 0 } else { (sent - EQUAL_PARTS) / 1000 + 1 };
+        let doublings =
+            if dialect.equal_parts || sent < EQUAL_PARTS { 0 } else { (sent - EQUAL_PARTS) / 1000 + 1 };
         Ok(usize::try_from(dialect.part_size << doublings).unwrap_or(usize::MAX))
     }
 
@@ -218,7 +225,9 @@ impl Parts {
         };
         let created = client.run(&request, send).await;
         let id = created
-            .and_then(|created| created.upload_id.ok_or_else(|| Failure::bad_answer("no upload id was given")))
+            .and_then(|created| {
+                created.upload_id.ok_or_else(|| Failure::bad_answer("no upload id was given"))
+            })
             .map_err(|failure| client.error(&request, &failure))?;
         let guard = AbortGuard { client: Arc::clone(client), key: key.to_owned(), id: Some(id.clone()) };
         Ok(Self { id, sent: 0, running: JoinSet::new(), done: Vec::new(), guard })
@@ -294,7 +303,13 @@ impl Parts {
     }
 }
 
-async fn upload_part(client: &Client, key: &str, id: &str, number: i32, data: Bytes) -> Result<CompletedPart> {
+async fn upload_part(
+    client: &Client,
+    key: &str,
+    id: &str,
+    number: i32,
+    data: Bytes,
+) -> Result<CompletedPart> {
     let request = publish::request("UploadPart", key, data.len());
     let send = |sdk: aws_sdk_s3::Client| {
         let mut part = sdk

@@ -61,7 +61,10 @@ pub(super) fn make_origin_form(request: &mut Request<SdkBody>, target: &Target) 
     if !request.headers().contains_key(HOST) {
         let authority = request.uri().authority().map_or("", |authority| authority.as_str());
         let host = if target.has_default_port() {
-            authority.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(authority, |h| h.0)
+            authority
+                .rsplit_once(':')
+                .filter(|(_, port)| port.parse::<u16>().is_ok())
+                .map_or(authority, |h| h.0)
         } else {
             authority
         };

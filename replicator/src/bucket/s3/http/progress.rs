@@ -73,7 +73,11 @@ impl Watched {
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
@@ -154,8 +158,7 @@ impl Body for ResponseBody {
             }
             Poll::Pending => {
                 let limit = body.limit;
-                let deadline =
-                    body.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+                let deadline = body.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
                 ready!(deadline.as_mut().poll(cx));
                 body.lease = None;
                 Poll::Ready(Some(Err(TransportFault::silent("receiving the answer", limit))))

@@ -1,0 +1,157 @@
+//! What goes over the wire, per setting: the headers that providers differ about.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use conformance::server::dialect::{Addressing, AwsChunked, Treatment};
+
+use super::*;
+use crate::host::{BoxFuture, Dial, Host, Stream};
+
+/// Everything that a client sent: one line per kind of request.
+fn record(loopback: &Loopback) -> Arc<Mutex<BTreeMap<Verb, RequestFacts>>> {
+    let seen = Arc::new(Mutex::new(BTreeMap::new()));
+    let record = Arc::clone(&seen);
+    loopback.server().set_faults(Arc::new(move |facts: &RequestFacts| {
+        record.lock().unwrap().insert(facts.verb, facts.clone());
+        Fault::default()
+    }));
+    seen
+}
+
+/// Headers whose presence or value matters, sorted.
+fn shape(facts: &RequestFacts) -> String {
+    let mut text = String::new();
+    for (name, value) in &facts.headers {
+        let name = name.as_str();
+        let value = value.to_str().unwrap();
+        let value = match name {
+            "x-amz-content-sha256" if value.len() == 64 => "<sha256>",
+            "content-md5" | "x-amz-checksum-crc32" | "x-amz-server-side-encryption-customer-key" => {
+                "<digest>"
+            }
+            "x-amz-server-side-encryption-customer-key-md5" => "<digest>",
+            "authorization" | "host" | "x-amz-date" | "user-agent" | "x-amz-user-agent" => continue,
+            "amz-sdk-invocation-id" | "amz-sdk-request" | "content-length" => continue,
+            _ => value,
+        };
+        let _ = writeln!(text, "{name}: {value}");
+    }
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+async fn exercise(bucket: &dyn Bucket) {
+    put(bucket, "a", "x").await.unwrap();
+    put(bucket, "b", "x").await.unwrap();
+    text(bucket, "a").await;
+    bucket.head("a").await.unwrap();
+    bucket.list("", None).await.unwrap();
+    let options = PutOptions { timestamp: Some(UnixMillis(1_700_000_000_120)) };
+    let mut upload = bucket.upload("u", PutCondition::IfAbsent, options).await.unwrap();
+    upload.write(behaviour::pattern((5 << 20) + 1)).await.unwrap();
+    upload.finish().await.unwrap();
+    bucket.delete(&["a".to_owned(), "b".to_owned()]).await.unwrap();
+}
+
+async fn seen_with(change: impl FnOnce(&mut S3Settings)) -> String {
+    let loopback = serve(Dialect::default()).await;
+    let mut settings = settings(&loopback);
+    change(&mut settings);
+    let bucket = open(settings).await;
+    let seen = record(&loopback);
+    exercise(&*bucket).await;
+    let seen = seen.lock().unwrap();
+    seen.iter().map(|(verb, facts)| format!("{verb:?} ?{}\n{}\n", facts.query, shape(facts))).collect()
+}
+
+/// Takes unstable parts out of the query.
+fn stable(text: &str) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        let line = match line.split_once("uploadId=") {
+            Some((before, after)) => {
+                let after = after.split_once('&').map_or(String::new(), |(_, rest)| format!("&{rest}"));
+                format!("{before}uploadId=<id>{after}")
+            }
+            None => line.to_owned(),
+        };
+        out.push_str(&line);
+        out.push('\n');
+    }
+    out
+}
+
+#[tokio::test]
+async fn custom_endpoint() {
+    insta::assert_snapshot!(stable(&seen_with(|_| {}).await));
+}
+
+#[tokio::test]
+async fn unsigned_payload_with_storage_class_and_customer_key() {
+    let seen = seen_with(|settings| {
+        settings.sign_payload = Some(false);
+        settings.storage_class = Some("STANDARD_IA".into());
+        settings.require_content_md5 = Some(false);
+        settings.sse_customer_key = Some(Secret::new(aws_smithy_types::base64::encode([7u8; 32])));
+    });
+    insta::assert_snapshot!(stable(&seen.await));
+}
+
+#[tokio::test]
+async fn key_service_encryption() {
+    let seen = seen_with(|settings| settings.sse_kms_key_id = Some("key-1".into())).await;
+    for verb in ["PutObject", "CreateMultipartUpload"] {
+        let part = seen.split(verb).nth(1).unwrap();
+        assert!(part.contains("x-amz-server-side-encryption-aws-kms-key-id: key-1"), "{seen}");
+        assert!(part.contains("x-amz-server-side-encryption: aws:kms"), "{seen}");
+    }
+    assert_eq!(seen.matches("aws:kms").count(), 2, "only where an object is made: {seen}");
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_everything_new_takes_our_requests() {
+    let mut dialect = Dialect {
+        aws_chunked: AwsChunked::Refused,
+        trailers: Treatment::Refused,
+        unsigned_payload: Treatment::Refused,
+        batch_delete_needs_md5: true,
+        needs_content_length: true,
+        x_id: Treatment::Refused,
+        rewrites_accept_encoding: true,
+        addressing: Addressing::Path,
+        ..Dialect::default()
+    };
+    dialect.multipart.equal_parts = true;
+    let loopback = serve(dialect).await;
+    let bucket = open(settings(&loopback)).await;
+    behaviour::check(&*bucket, 11 << 20).await;
+}
+
+#[tokio::test]
+async fn virtual_hosts_are_used_if_asked_for() {
+    let dialect = Dialect { addressing: Addressing::Virtual, ..Dialect::default() };
+    let loopback = serve(dialect).await;
+    // Names like `bucket.localhost` do not resolve everywhere.
+    struct Everywhere(std::net::SocketAddr);
+    impl Dial for Everywhere {
+        fn dial<'a>(&'a self, host: &'a str, _: u16) -> BoxFuture<'a, std::io::Result<Box<dyn Stream>>> {
+            assert_eq!(host, "bucket.localhost");
+            Box::pin(async move {
+                let stream = tokio::net::TcpStream::connect(self.0).await?;
+                Ok(Box::new(stream) as Box<dyn Stream>)
+            })
+        }
+    }
+    let host = Host { dial: Arc::new(Everywhere(loopback.address())), ..os::host() };
+    let settings = S3Settings {
+        endpoint: Some("http://localhost".to_owned()),
+        force_path_style: Some(false),
+        ..settings(&loopback)
+    };
+    let opener = Opener::new(host, Environment::default());
+    let bucket = opener.open(&Settings::S3(Box::new(settings))).await.unwrap();
+    put(&*bucket, "a", "x").await.unwrap();
+    assert_eq!(text(&*bucket, "a").await, "x");
+}
