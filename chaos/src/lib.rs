@@ -1,1 +1,3 @@
-//! Long seed runs and real-process torture of replicator binaries.
+//! Long seed runs, and real-process torture of replicator binaries.
+
+pub mod real;

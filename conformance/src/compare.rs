@@ -86,10 +86,18 @@ pub fn judge(path: &Path, history: &History, at_least: u64) -> Result<State, Wro
             return Err(Wrong::SideFile(beside.to_string_lossy().into_owned()));
         }
     }
+    let opened = judge_opened(path, history, at_least)?;
+    if opened == alone { Ok(alone) } else { Err(Wrong::Replayed { alone: alone.seq, opened: opened.seq }) }
+}
+
+/// Judges a database as an application sees it that opens it, with whatever lies beside the file.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn judge_opened(path: &Path, history: &History, at_least: u64) -> Result<State, Wrong> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
     let db = Connection::open_with_flags(path, flags).map_err(unreadable)?;
-    let opened = judge_connection(&db, history, at_least)?;
-    if opened == alone { Ok(alone) } else { Err(Wrong::Replayed { alone: alone.seq, opened: opened.seq }) }
+    judge_connection(&db, history, at_least)
 }
 
 /// Judges a database image in memory.

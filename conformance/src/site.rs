@@ -19,6 +19,8 @@ pub struct Site {
     pub lines: Vec<String>,
     /// Its URL, for `restore`.
     pub url: String,
+    /// The same as Litestream 0.3 spells it, which knows no parameters.
+    pub legacy_url: String,
     /// Environment variables a replicator needs to reach it.
     pub environment: Vec<(String, String)>,
     embedded: Option<(Loopback, Runtime)>,
@@ -32,6 +34,7 @@ impl Site {
             store: Box::new(Directory::new(path)),
             lines: vec!["type: file".to_owned(), format!("path: {}", path.display())],
             url: format!("file://{}", path.display()),
+            legacy_url: format!("file://{}", path.display()),
             environment: Vec::new(),
             embedded: None,
         }
@@ -55,6 +58,7 @@ impl Site {
             store: Box::new(Embedded::new(&server, BUCKET, PATH)),
             lines,
             url: format!("s3://{BUCKET}/{PATH}?endpoint={endpoint}&region=us-east-1&forcePathStyle=true"),
+            legacy_url: format!("s3://{BUCKET}.localhost:{}/{PATH}", loopback.address().port()),
             environment: [("AWS_ACCESS_KEY_ID", "access"), ("AWS_SECRET_ACCESS_KEY", "secret")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),

@@ -144,8 +144,9 @@ impl Replicator {
     /// # Errors
     /// If the program cannot be started or does not end in time; a refusal is in the answer's exit code.
     pub fn restore(&self, site: &Site, output: &Path, flags: &[&str]) -> io::Result<Finished> {
+        let url = if self.dialect == Dialect::V3 { &site.legacy_url } else { &site.url };
         let mut command = self.command(&site.environment);
-        command.arg("restore").args(flags).arg("-o").arg(output).arg(&site.url);
+        command.arg("restore").args(flags).arg("-o").arg(output).arg(url);
         let log = self.folder.join("restore.log");
         std::fs::write(&log, "")?;
         let mut process = Process::start(&mut command, &log)?;

@@ -188,13 +188,20 @@ impl<'a> Replica<'a> {
         })
     }
 
-    /// The sequence number a workload left in the newest state, of LTX or else of the last 0.3 snapshot.
+    /// The 0.3 snapshot of the generation that was written to last.
+    #[must_use]
+    pub fn newest_legacy(&self) -> Option<(&str, u64)> {
+        let ((generation, _), _) = self.legacy.iter().max_by_key(|(_, object)| object.time)?;
+        self.legacy_snapshots().filter(|(owner, _)| owner == generation).last()
+    }
+
+    /// The sequence number a workload left in the newest state, of LTX or else of 0.3.
     #[must_use]
     pub fn newest_seq(&self) -> Option<u64> {
         let image = match self.newest() {
             Some(txid) => self.restore(txid).ok()?.bytes,
             None => {
-                let (generation, snapshot) = self.legacy_snapshots().last()?;
+                let (generation, snapshot) = self.newest_legacy()?;
                 self.restore_legacy(generation, snapshot).ok()?
             }
         };
