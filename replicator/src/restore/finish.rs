@@ -16,12 +16,13 @@ pub(super) async fn finish(context: Context<'_>, temp: TempFile) -> Result<u64> 
     let temp = Arc::new(temp);
     let (synced, checked) = tokio::join!(sync(context, temp.clone()), check(context, temp.clone()));
     let temp = Arc::into_inner(temp).expect("both have ended");
+    let force = context.options.force;
     context
         .host
         .blocking(move || {
             synced.and(checked)?;
             let facts = temp.file().metadata().map_err(|error| temp.error("look at", error))?;
-            temp.publish()?;
+            temp.publish(force)?;
             Ok(facts.len)
         })
         .await

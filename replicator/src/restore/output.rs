@@ -10,7 +10,8 @@
 //! | `-wal` without frames, cold `-journal`, any `-shm` | removed: they hold no data | removed |
 //!
 //! Removal comes last, when the new file is complete, and in an order that never shows an old database without its
-//! log nor a new one beside a foreign log: database, then leftovers, then the new name.
+//! log nor a new one beside a foreign log: database, then leftovers, then the new name. The rules are checked before
+//! anything is fetched, and again then.
 //!
 //! Everything here blocks: call it as blocking work.
 
@@ -153,8 +154,11 @@ impl TempFile {
         self.file().sync().map_err(|error| self.error("sync", error))
     }
 
-    /// Gives the synced file its final name, replacing what is there.
-    pub(super) fn publish(mut self) -> Result<()> {
+    /// Gives the synced file its final name, replacing what may be replaced.
+    pub(super) fn publish(mut self, force: bool) -> Result<()> {
+        // Again: the application may have started meanwhile, and a database that is new by now is not ours to take.
+        let existing = look(self.disk.as_ref(), &self.output)?;
+        check_replaceable(self.disk.as_ref(), &self.output, existing, force)?;
         self.keep_owner_of_replaced()?;
         self.remove_replaced()?;
         let path = self.path();

@@ -154,8 +154,8 @@ async fn another_restore_to_the_same_output_is_noticed() {
     let first = super::super::output::TempFile::create(disk.clone(), &output).unwrap();
     let second = super::super::output::TempFile::create(disk, &output).unwrap();
     second.file().write_all_at(b"second", 0).unwrap();
-    let error = first.publish().unwrap_err();
+    let error = first.publish(false).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-    second.publish().unwrap();
+    second.publish(false).unwrap();
     assert_eq!(read(&output), b"second");
 }

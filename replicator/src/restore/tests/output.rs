@@ -1,5 +1,6 @@
 //! Every kind of output path, and what lies beside it.
 
+use super::faults::{FaultyBucket, Get};
 use super::*;
 
 async fn restore_golden(options: Options) -> Result<Report> {
@@ -60,6 +61,21 @@ async fn leftovers_without_data_are_removed() {
     write(&dir.path().join("a.db-shm"), &[1; 32768]);
     write(&dir.path().join("a.db-journal"), &[0; 512]);
     restore_golden(Options::new(dir.path().join("a.db"))).await.unwrap();
+    assert_eq!(names(dir.path()), ["a.db"]);
+}
+
+#[tokio::test]
+async fn a_database_that_appears_during_the_restore_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("a.db");
+    let new = output.clone();
+    let bucket: Arc<dyn Bucket> = FaultyBucket::get(&directory(golden::set("0.5.17-4096")), move |_, _| {
+        write(&new, b"a new life");
+        Get::Normal
+    });
+    let error = restore(&bucket, Options::new(&output)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    assert_eq!(read(&output), b"a new life");
     assert_eq!(names(dir.path()), ["a.db"]);
 }
 
