@@ -16,7 +16,7 @@ use crate::bucket::{Bucket, ByteRange};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes per piece.
-pub(super) const PIECE_LEN: u64 = 4 << 20;
+pub(super) const PIECE_LEN: u64 = 2 << 20;
 
 /// An object to fetch, as listed.
 #[derive(Debug, Clone, PartialEq, Eq)]

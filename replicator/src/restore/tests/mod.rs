@@ -5,6 +5,7 @@ mod disk;
 mod faults;
 mod generations;
 mod golden;
+mod model;
 mod output;
 mod synthetic;
 mod time;
