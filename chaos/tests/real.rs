@@ -1,5 +1,7 @@
 //! The torturer finds what is wrong with Litestream 0.5.17, and nothing where nothing is known to be wrong.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test may panic")]
+
 use std::process::{Command, Output};
 
 use conformance::witness::{V0_5_17, litestream};

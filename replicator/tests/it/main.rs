@@ -6,6 +6,9 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic")]
 
 mod formats;
+mod regressions;
+mod replicate_for_them;
+mod restore_theirs;
 mod scene;
-mod tidy;
+mod take_over;
 mod witness_alone;

@@ -10,7 +10,7 @@ use conformance::compare::{self, State, Wrong};
 use conformance::process::wait_for;
 use conformance::replica::Replica;
 use conformance::site::Site;
-use conformance::witness::{Replicator, Settings as Replication};
+use conformance::witness::{Dialect, Replicator, Settings as Replication};
 use conformance::workload::{self, History, Workload};
 use rusqlite::Connection;
 
@@ -93,6 +93,16 @@ impl Scene {
             let sql = format!("UPDATE t0 SET number = number + 1, body = randomblob(2500) WHERE id = {id}");
             self.execute(&sql, id..=id);
         }
+    }
+
+    /// Asks for a checkpoint, which may not get far while somebody reads.
+    pub fn checkpoint(&self, mode: &str) {
+        let db = self.app.as_ref().unwrap().db();
+        db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(())).unwrap();
+    }
+
+    pub fn vacuum(&self) {
+        self.app.as_ref().unwrap().db().execute_batch("VACUUM").unwrap();
     }
 
     pub fn database(&self) -> PathBuf {
@@ -212,4 +222,11 @@ impl Scene {
         assert!(newest >= self.history.acknowledged(), "only state {newest} can be restored");
         count
     }
+}
+
+/// The product, with its own folder inside the scene.
+pub fn product(scene: &Scene) -> Replicator {
+    let folder = scene.path("product");
+    std::fs::create_dir_all(&folder).unwrap();
+    Replicator::new(env!("CARGO_BIN_EXE_replicator").into(), Dialect::V5, &folder)
 }

@@ -1,0 +1,89 @@
+//! One replica, several replicators in turn: each goes on where the other stopped.
+
+use conformance::replica::Replica;
+use conformance::site::Site;
+use conformance::witness::{Replicator, V0_3_13, V0_5_15, V0_5_17};
+
+use crate::scene::{PATIENCE, Scene, product};
+
+/// A replicator's turn: it follows the application for a while and is stopped.
+fn turn(scene: &mut Scene, site: &Site, with: &Replicator) {
+    let daemon = with.replicate(&scene.replication(site)).unwrap();
+    for _ in 0..3 {
+        scene.steps(5);
+        scene.wait_replicated(site);
+    }
+    daemon.terminate(PATIENCE).unwrap();
+}
+
+/// Whoever comes next continues the numbers: nobody starts a chain of his own.
+fn newest(site: &Site) -> u64 {
+    let report = Replica::read(&*site.store).unwrap().report();
+    assert!(report.whole, "{report}");
+    let newest = report.restorable.last().map(|point| point.txid.clone()).unwrap();
+    u64::from_str_radix(&newest, 16).unwrap()
+}
+
+/// The other one, the product, the other one, the product; the application goes on between turns too.
+fn in_turns(other: &Replicator, mut scene: Scene, site: &Site, restorers: &[&Replicator]) {
+    let product = product(&scene);
+    let mut last = 0;
+    for with in [other, &product, other, &product] {
+        scene.steps(2);
+        turn(&mut scene, site, with);
+        let now = newest(site);
+        assert!(now >= last + 3, "{} went from {last} to {now}", with.binary.display());
+        last = now;
+        let state = scene.restore_and_judge(restorers[0], site, &[]).unwrap();
+        assert_eq!(state.seq, scene.history.committed());
+    }
+    for restorer in restorers {
+        scene.compare_every_state(restorer, site);
+    }
+}
+
+#[test]
+fn with_litestream_0_5_17_in_a_directory() {
+    let scene = Scene::calm(41);
+    let site = scene.directory();
+    let (litestream, product) = (scene.litestream(V0_5_17), product(&scene));
+    in_turns(&litestream, scene, &site, &[&litestream, &product]);
+}
+
+#[test]
+fn with_litestream_0_5_17_over_s3() {
+    let (scene, site) = (Scene::calm(42), Site::embedded().unwrap());
+    let (litestream, product) = (scene.litestream(V0_5_17), product(&scene));
+    in_turns(&litestream, scene, &site, &[&litestream, &product]);
+}
+
+/// 0.5.15 cannot read what 0.5.16 and later write, nor what the product writes, so only the product comes after it.
+#[test]
+fn after_litestream_0_5_15() {
+    let mut scene = Scene::calm(43);
+    let site = scene.directory();
+    let (old, new, product) = (scene.litestream(V0_5_15), scene.litestream(V0_5_17), product(&scene));
+    turn(&mut scene, &site, &old);
+    let before = newest(&site);
+    turn(&mut scene, &site, &product);
+    assert!(newest(&site) > before);
+    for restorer in [&new, &product] {
+        scene.compare_every_state(restorer, &site);
+    }
+}
+
+/// Beside a 0.3 backup the product starts a chain of its own; the backup stays, and the newer of both is restored.
+#[test]
+fn after_litestream_0_3_13() {
+    let mut scene = Scene::calm(44);
+    let site = scene.directory();
+    let (old, new, product) = (scene.litestream(V0_3_13), scene.litestream(V0_5_17), product(&scene));
+    turn(&mut scene, &site, &old);
+    let before = Replica::read(&*site.store).unwrap().report().legacy;
+    turn(&mut scene, &site, &product);
+    assert_eq!(Replica::read(&*site.store).unwrap().report().legacy, before, "the old backup was touched");
+    for restorer in [&new, &product] {
+        let state = scene.restore_and_judge(restorer, &site, &[]).unwrap();
+        assert_eq!(state.seq, scene.history.committed());
+    }
+}
