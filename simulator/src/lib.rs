@@ -10,12 +10,20 @@
 //! | blocking code that can be paused and killed inside its own I/O | [`fiber`] |
 //! | the page image of every commit, derived without the product | [`history`] |
 
+pub mod app;
 pub mod choices;
 pub mod clock;
 pub mod context;
 pub mod crash_loop;
 pub mod disk;
 pub mod events;
+pub mod evidence;
 pub mod fiber;
 pub mod history;
+pub mod lite;
+pub mod oracles;
+pub mod panics;
+pub mod plan;
+pub mod simhost;
+pub mod store;
 pub mod vfs;

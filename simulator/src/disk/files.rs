@@ -46,6 +46,7 @@ impl State {
         let sequence = self.next_sequence();
         let inode = self.inode_mut(number);
         inode.bytes.change(sequence, change);
+        inode.writes = sequence;
         (inode.modified, inode.changed) = (now, now);
         Ok(())
     }
@@ -182,6 +183,7 @@ impl Handle {
             state.change(self.inode, Change::Write { offset, data: Arc::from(stored) }, now)?;
         }
         drop(state);
+        self.process.machine().written.notify_waiters();
         self.process.step("write", [self.inode, offset, crate::history::hash_bytes(stored)]);
         refuse(effect)
     }

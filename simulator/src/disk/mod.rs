@@ -58,6 +58,8 @@ struct Inode {
     shm: Shm,
     /// Open descriptors, of all processes.
     open: u64,
+    /// Machine-wide sequence number of the last change of content.
+    writes: u64,
 }
 
 #[derive(Clone)]
@@ -92,6 +94,8 @@ pub struct Machine {
     state: Mutex<State>,
     lost_locks: Mutex<LostLocks>,
     observer: Mutex<Option<(PathBuf, Arc<dyn Observer>)>>,
+    /// Rung after every change of content, for change notification.
+    written: tokio::sync::Notify,
 }
 
 impl Machine {
@@ -124,6 +128,7 @@ impl Machine {
             state: Mutex::new(state),
             lost_locks: Mutex::default(),
             observer: Mutex::default(),
+            written: tokio::sync::Notify::new(),
         })
     }
 
@@ -216,6 +221,19 @@ impl Machine {
         Some(state.inodes[&state.names.get(path)?].bytes.live.len())
     }
 
+    /// Rung after every change of content.
+    #[must_use]
+    pub fn written(&self) -> &tokio::sync::Notify {
+        &self.written
+    }
+
+    /// Number that changes whenever the content of `path` does; 0 if there is no such file.
+    #[must_use]
+    pub fn writes_to(&self, path: &Path) -> u64 {
+        let state = self.lock();
+        state.names.get(path).map_or(0, |inode| state.inode(inode).writes)
+    }
+
     /// Every file name, sorted.
     #[must_use]
     pub fn peek_names(&self) -> Vec<PathBuf> {
@@ -246,6 +264,7 @@ impl Machine {
             state: Mutex::new(state),
             lost_locks: Mutex::default(),
             observer: Mutex::default(),
+            written: tokio::sync::Notify::new(),
         })
     }
 }

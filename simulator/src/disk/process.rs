@@ -103,6 +103,11 @@ impl Process {
         self.doomed_at.store(self.calls() + calls.max(1), Ordering::Relaxed);
     }
 
+    /// Takes back [`Process::kill_after`].
+    pub fn spare(&self) {
+        self.doomed_at.store(0, Ordering::Relaxed);
+    }
+
     /// SIGKILL, now: the page cache stays, kernel locks go.
     pub fn kill(&self) {
         if self.alive.swap(false, Ordering::Relaxed) {

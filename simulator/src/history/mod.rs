@@ -43,6 +43,8 @@ pub struct Committed {
 struct Inner {
     states: Vec<Committed>,
     head: Option<StateId>,
+    /// When which state became the head, in order.
+    heads: Vec<(u64, StateId)>,
     page_size: u32,
     /// Pages of the database file.
     base: Vec<u64>,
@@ -89,6 +91,14 @@ impl History {
         self.lock().head
     }
 
+    /// The state that was newest just before `millis`.
+    #[must_use]
+    pub fn head_before(&self, millis: u64) -> Option<StateId> {
+        let inner = self.lock();
+        let after = inner.heads.partition_point(|(at, _)| *at < millis);
+        Some(inner.heads[after.checked_sub(1)?].1)
+    }
+
     /// Number of states so far.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -126,6 +136,19 @@ impl History {
             at = inner.states[id].parent;
         }
         false
+    }
+
+    /// The newest state that lies on the paths to both.
+    ///
+    /// # Panics
+    /// If they have nothing in common; all states grow from the first.
+    #[must_use]
+    pub fn common_ancestor(&self, one: StateId, other: StateId) -> StateId {
+        let mut at = one;
+        while !self.is_ancestor(at, other) {
+            at = self.state(at).parent.expect("all states grow from the first");
+        }
+        at
     }
 
     /// Contradictions seen so far.
@@ -175,7 +198,10 @@ impl History {
         let on_path = known.iter().copied().find(|id| before.is_some_and(|head| self.is_ancestor(*id, head)));
         let mut inner = self.lock();
         match on_path.or(known.first().copied()) {
-            Some(id) => inner.head = Some(id),
+            Some(id) => {
+                inner.head = Some(id);
+                inner.heads.push((self.timeline.millis(), id));
+            }
             None => inner.commit_all(self.timeline.millis()),
         }
         inner.head
@@ -187,6 +213,7 @@ impl Inner {
         Self {
             states: Vec::new(),
             head: None,
+            heads: Vec::new(),
             page_size: 0,
             base: Vec::new(),
             base_dirty: false,
@@ -254,6 +281,7 @@ impl Inner {
         }
         let state =
             Committed { parent: self.head, at_millis, image, pages, page_size: self.page_size, changed };
+        self.heads.push((at_millis, self.states.len()));
         self.head = Some(self.states.len());
         self.states.push(state);
     }

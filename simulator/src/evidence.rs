@@ -1,0 +1,103 @@
+//! What a run leaves behind for the oracles.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use replicator::ltx::Txid;
+
+use crate::app::Ledger;
+use crate::history::{History, StateId};
+use crate::plan::Plan;
+
+/// Something the replicator claimed about the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// When, in simulated milliseconds.
+    pub at_millis: u64,
+    /// Everything up to this state is durable in the store (from `last_sync`); only while clocks were right.
+    pub state: Option<StateId>,
+    /// Everything up to this transaction is.
+    pub txid: Option<Txid>,
+    /// Simulated millisecond named by the claim.
+    pub synced_millis: u64,
+}
+
+/// What a restore was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// The newest state.
+    Latest,
+    /// The newest state before a simulated millisecond.
+    Before(u64),
+}
+
+/// One restore by the operator, on another machine, past all weather.
+#[derive(Debug, Clone)]
+pub struct RestoreRun {
+    /// When it began, in simulated milliseconds.
+    pub started_millis: u64,
+    /// When it ended.
+    pub ended_millis: u64,
+    /// What was asked.
+    pub asked: Asked,
+    /// Last claim before it began.
+    pub claimed: Option<Claim>,
+    /// Head of the database when it began and when it ended.
+    pub heads: (Option<StateId>, Option<StateId>),
+    /// Bytes of the restored database and its transaction, or why there is none.
+    pub outcome: Result<(Vec<u8>, Option<Txid>), RestoreError>,
+}
+
+/// Why a restore gave nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreError {
+    /// What the product calls it.
+    pub kind: Option<replicator::ErrorKind>,
+    /// Its message.
+    pub message: String,
+}
+
+/// Everything a run left behind.
+pub struct Evidence {
+    /// What was planned.
+    pub plan: Plan,
+    /// Exact history of the database.
+    pub history: Arc<History>,
+    /// All claims, in order.
+    pub claims: Vec<Claim>,
+    /// All restores, in order; the last ones came after healing.
+    pub restores: Vec<RestoreRun>,
+    /// How long after healing a restore gave the head, in milliseconds.
+    pub caught_up_after: Option<u64>,
+    /// How the final stop of the replicator ended, and after how many milliseconds.
+    pub stopped: Option<(Result<(), String>, u64)>,
+    /// What the application saw.
+    pub ledger: Ledger,
+    /// Result of `PRAGMA integrity_check` on the live database at the end.
+    pub integrity: Result<String, String>,
+    /// Whether the application's writers ended in time when asked to.
+    pub app_stopped: bool,
+    /// Files of the application that the replicator wrote or removed by plain file calls.
+    pub touched: Vec<std::path::PathBuf>,
+    /// SQLite's locks that the replicator lost by closing a descriptor.
+    pub lost_locks: Vec<std::path::PathBuf>,
+    /// Requests while nothing was written, per verb.
+    pub idle_requests: BTreeMap<&'static str, u64>,
+    /// Names in the store at the end.
+    pub objects: Vec<String>,
+    /// Panics of product code.
+    pub panics: Vec<String>,
+}
+
+/// A promise that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Violation {
+    /// Which oracle objects.
+    pub oracle: &'static str,
+    /// When it was seen, in simulated milliseconds.
+    pub at_millis: u64,
+    /// What was promised.
+    pub promised: String,
+    /// What happened.
+    pub happened: String,
+}

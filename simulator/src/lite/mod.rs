@@ -1,0 +1,143 @@
+//! The lane without HTTP: the real replicator and the real SQLite, on a simulated disk, with a simulated store behind
+//! the bucket interface. Fast, so it carries the volume.
+
+mod operator;
+mod world;
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+
+use crate::app::DATABASE;
+use crate::context::exclusive;
+use crate::events::{Event, Mark};
+use crate::evidence::{Evidence, Violation};
+use crate::oracles;
+use crate::plan::{Happening, Plan, Timed};
+use world::World;
+
+/// What a run came to.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Promises that were not kept.
+    pub violations: Vec<Violation>,
+    /// Readable events, in order.
+    pub events: Vec<Event>,
+    /// Every step and event as text, if tracing was asked for.
+    pub trace: Vec<String>,
+    /// Fingerprint of everything that happened and was decided.
+    pub digest: u64,
+    /// Simulated milliseconds.
+    pub sim_millis: u64,
+    /// Disk and SQLite calls.
+    pub steps: u64,
+    /// Commits acknowledged to the application.
+    pub commits: u64,
+    /// Restores made.
+    pub restores: usize,
+    /// States in the history.
+    pub states: usize,
+}
+
+/// Runs a plan.
+#[must_use]
+pub fn run(plan: &Plan, trace: bool) -> Outcome {
+    let _turn = exclusive();
+    let seed = tokio::runtime::RngSeed::from_bytes(&plan.seed.to_le_bytes());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .rng_seed(seed)
+        .build()
+        .expect("a runtime without I/O needs nothing from the system");
+    let local = LocalSet::new();
+    let (world, evidence) = local.block_on(&runtime, async {
+        let world = World::new(plan, trace);
+        let evidence = whole_run(&world).await;
+        (world, evidence)
+    });
+    let violations = oracles::judge(&evidence);
+    let outcome = world.outcome(violations, &evidence);
+    // Everything in the runtime belongs to dead processes now: dropping it has no effect on the world.
+    drop(local);
+    drop(runtime);
+    outcome
+}
+
+/// Work under faults, heal, catch up, be idle, stop, look at everything once more.
+async fn whole_run(world: &Rc<World>) -> Evidence {
+    world.create_directories();
+    world.start_app();
+    world.start_replicator();
+    let faults = tokio::task::spawn_local(happenings(Rc::clone(world)));
+    let restores = tokio::task::spawn_local(operator::spot_restores(Rc::clone(world)));
+    tokio::time::sleep(Duration::from_millis(world.plan.run_millis)).await;
+    faults.abort();
+    // A restore that is under way may end; it does not change the world.
+    let _ = restores.await;
+    let _ = faults.await;
+    world.heal().await;
+    let app_stopped = world.stop_app().await;
+    let caught_up_after = operator::catch_up(world).await;
+    let idle_requests = world.idle().await;
+    let stopped = world.stop_replicator_finally().await;
+    operator::restore_latest(world).await;
+    let integrity = world.examine_database();
+    world.evidence(app_stopped, caught_up_after, idle_requests, stopped, integrity)
+}
+
+async fn happenings(world: Rc<World>) {
+    for Timed { at_millis, what } in world.plan.faults.clone() {
+        let now = world.context.timeline.millis();
+        tokio::time::sleep(Duration::from_millis(at_millis.saturating_sub(now))).await;
+        world.context.event("plan", Mark::Fault, format!("{what:?}"));
+        happen(&world, what).await;
+    }
+}
+
+async fn happen(world: &Rc<World>, what: Happening) {
+    let down = |millis: u32| tokio::time::sleep(Duration::from_millis(u64::from(millis)));
+    match what {
+        Happening::KillReplicator { after_calls, down_millis } => {
+            world.kill_replicator(u64::from(after_calls)).await;
+            down(down_millis).await;
+            world.start_replicator();
+        }
+        Happening::StopReplicator { down_millis } => {
+            world.stop_replicator().await;
+            down(down_millis).await;
+            world.start_replicator();
+        }
+        Happening::KillApp { after_calls, down_millis } => {
+            world.kill_app(u64::from(after_calls)).await;
+            down(down_millis).await;
+            world.start_app();
+        }
+        Happening::PowerLoss { down_millis } => {
+            world.lose_power();
+            down(down_millis).await;
+            world.start_app();
+            world.start_replicator();
+        }
+        Happening::ReplaceDatabase => {
+            world.stop_app().await;
+            operator::replace_database(world);
+            world.start_app();
+        }
+        Happening::WipeLocalState { down_millis } => {
+            world.kill_replicator(1).await;
+            operator::wipe_local_state(world, Path::new(DATABASE));
+            down(down_millis).await;
+            world.start_replicator();
+        }
+        Happening::Outage { millis } => {
+            world.store.set_outage(true);
+            down(millis).await;
+            world.store.set_outage(false);
+        }
+        Happening::Disk(fault) => world.machine.inject(fault),
+        Happening::ClockJump { millis } => world.jump_clock(millis),
+    }
+}

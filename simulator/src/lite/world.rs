@@ -1,0 +1,401 @@
+//! The machine, its two processes, the store, and what is written down about them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use replicator::host::{Disk as _, with_suffix};
+use replicator::sync::{self, Handle, Options, Status};
+
+use super::Outcome;
+use crate::app::{App, DATABASE, Ledger};
+use crate::choices::{Choices, mix};
+use crate::clock::{EPOCH_MILLIS, Timeline, WallClock};
+use crate::context::Context;
+use crate::disk::{Machine, Process, ProcessDisk};
+use crate::events::Mark;
+use crate::evidence::{Claim, Evidence, RestoreRun, Violation};
+use crate::fiber;
+use crate::history::{History, StateId};
+use crate::oracles::{QUIET_MILLIS, STOP_MILLIS};
+use crate::plan::Plan;
+use crate::simhost;
+use crate::store::{Store, StoreView, Weather};
+use crate::vfs::Vfs;
+
+struct RunningApp {
+    app: Arc<App>,
+    writers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+struct RunningReplicator {
+    process: Arc<Process>,
+    handle: Handle,
+    /// Kept: SQLite looks the VFS up by name.
+    _vfs: Vfs,
+}
+
+/// The world of one run.
+pub struct World {
+    pub plan: Plan,
+    pub context: Context,
+    pub machine: Arc<Machine>,
+    pub scratch: Arc<Machine>,
+    pub store: Arc<Store>,
+    pub history: Arc<History>,
+    pub clock: Arc<WallClock>,
+    pub claims: RefCell<Vec<Claim>>,
+    pub restores: RefCell<Vec<RestoreRun>>,
+    ledger: Arc<Mutex<Ledger>>,
+    app: RefCell<Option<RunningApp>>,
+    replicator: RefCell<Option<RunningReplicator>>,
+    incarnations: Cell<u64>,
+    /// Clocks were wrong at some time: claims that name a time say nothing any more.
+    pub clock_was_wrong: Cell<bool>,
+    /// VFSs of dead processes stay registered: their connections were never closed.
+    graveyard: RefCell<Vec<Arc<App>>>,
+    panics: Arc<Mutex<Vec<String>>>,
+}
+
+impl World {
+    /// A world at its beginning.
+    pub fn new(plan: &Plan, trace: bool) -> Rc<Self> {
+        let mut context = Context::new(plan.seed, Timeline::tokio());
+        context.choices = Choices::muting(plan.seed, plan.muted.clone());
+        if trace {
+            context.log.trace_steps();
+        }
+        let machine = Machine::new(&context, 11, plan.hardware);
+        let scratch = Machine::new(&context, 12, plan.hardware);
+        let history = History::watch(&machine, Path::new(DATABASE));
+        let store = Store::new(&context);
+        store.set_weather(plan.weather);
+        let clock = WallClock::new(context.timeline.clone());
+        Rc::new(Self {
+            plan: plan.clone(),
+            machine,
+            scratch,
+            store,
+            history,
+            clock,
+            claims: RefCell::default(),
+            restores: RefCell::default(),
+            ledger: Arc::default(),
+            app: RefCell::default(),
+            replicator: RefCell::default(),
+            incarnations: Cell::new(0),
+            clock_was_wrong: Cell::new(false),
+            graveyard: RefCell::default(),
+            panics: crate::panics::collect(),
+            context,
+        })
+    }
+
+    /// The application's directory, made durable by whoever set the machine up.
+    pub fn create_directories(&self) {
+        let process = Process::start(&self.machine, "setup", Arc::clone(&self.clock));
+        let disk = ProcessDisk(Arc::clone(&process));
+        disk.create_dir_all(Path::new("/data"), 0o755).expect("an empty disk has room");
+        disk.sync_dir(Path::new("/")).expect("no faults yet");
+        process.kill();
+    }
+
+    fn next_incarnation(&self) -> u64 {
+        self.incarnations.set(self.incarnations.get() + 1);
+        self.incarnations.get()
+    }
+
+    /// Starts the application, unless it runs.
+    pub fn start_app(&self) {
+        if self.app.borrow().as_ref().is_some_and(|running| running.app.process.is_alive()) {
+            return;
+        }
+        let process = Process::start(&self.machine, "app", Arc::clone(&self.clock));
+        process.set_pace(self.plan.app.pace);
+        let app = Arc::new(App {
+            vfs: Vfs::register(&process),
+            process: Arc::clone(&process),
+            plan: self.plan.app.clone(),
+            ledger: Arc::clone(&self.ledger),
+            history: Arc::clone(&self.history),
+            stop: std::sync::atomic::AtomicBool::new(false),
+            incarnation: self.next_incarnation(),
+            until_millis: self.plan.run_millis,
+        });
+        self.context.event("app", Mark::Note, format!("starts, process {}", process.id()));
+        let writers = (0..u64::from(self.plan.app.writers))
+            .map(|writer| {
+                let app = Arc::clone(&app);
+                tokio::task::spawn_local(fiber::run(Arc::clone(&process), move || app.writer(writer)))
+            })
+            .collect();
+        self.graveyard.borrow_mut().push(Arc::clone(&app));
+        *self.app.borrow_mut() = Some(RunningApp { app, writers });
+    }
+
+    /// Asks the writers to end and waits; `false` if they do not within two minutes.
+    pub async fn stop_app(&self) -> bool {
+        let Some(running) = self.app.borrow_mut().take() else { return true };
+        running.app.stop.store(true, Ordering::Relaxed);
+        let ended = async {
+            for writer in running.writers {
+                writer.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(120), ended).await.is_ok();
+        running.app.process.kill();
+        in_time
+    }
+
+    /// Lets the application make some more calls, then kills it inside one.
+    pub async fn kill_app(&self, after_calls: u64) {
+        let process = self.app.borrow().as_ref().map(|running| Arc::clone(&running.app.process));
+        if let Some(process) = process {
+            kill_within(&process, after_calls).await;
+        }
+        self.app.borrow_mut().take();
+    }
+
+    /// Starts the replicator, unless it runs.
+    pub fn start_replicator(self: &Rc<Self>) {
+        if self.replicator.borrow().is_some() {
+            return;
+        }
+        let process = Process::start(&self.machine, "replicator", Arc::clone(&self.clock));
+        process.set_pace(self.plan.replicator.pace);
+        let vfs = Vfs::register(&process);
+        let settings = &self.plan.replicator;
+        let host = simhost::host(&process, &vfs, usize::from(settings.slots), settings.watch, None);
+        let bucket = Arc::new(StoreView::new(&self.store, &process));
+        self.context.event("replicator", Mark::Note, format!("starts, process {}", process.id()));
+        let handle = sync::start(host, self.options(), bucket);
+        let (world, mut status, alive) = (Rc::clone(self), handle.status(), Arc::clone(&process));
+        tokio::task::spawn_local(async move {
+            while status.changed().await.is_ok() && alive.is_alive() {
+                let now = status.borrow_and_update().clone();
+                world.note_status(&now);
+            }
+        });
+        *self.replicator.borrow_mut() = Some(RunningReplicator { process, handle, _vfs: vfs });
+    }
+
+    fn options(&self) -> Options {
+        let settings = &self.plan.replicator;
+        let millis = |n: u32| Duration::from_millis(u64::from(n));
+        let mut options = Options::new(DATABASE.into());
+        options.monitor_interval = millis(settings.monitor_millis);
+        options.sync_interval = millis(settings.sync_millis);
+        options.checkpoint_interval = millis(settings.checkpoint_millis);
+        options.min_checkpoint_pages = settings.checkpoint_pages;
+        options.truncate_pages = (settings.truncate_pages > 0).then_some(settings.truncate_pages);
+        options.snapshot_interval = millis(settings.snapshot_millis);
+        options.snapshot_retention = millis(settings.retention_millis);
+        options.levels = vec![millis(settings.level_millis), millis(settings.level_millis) * 5];
+        options.l0_retention = millis(settings.level_millis) * 2;
+        options.l0_retention_check_interval = millis(settings.level_millis);
+        options
+    }
+
+    fn note_status(&self, status: &Status) {
+        let last = self.claims.borrow().last().copied();
+        let synced = status.last_sync.map_or(0, |time| u64::try_from(time.0 - EPOCH_MILLIS).unwrap_or(0));
+        if status.replicated_txid.is_none()
+            || last.is_some_and(|last| last.txid == status.replicated_txid && last.synced_millis == synced)
+        {
+            return;
+        }
+        let at_millis = self.context.timeline.millis();
+        let trusted = !self.clock_was_wrong.get() && status.last_sync.is_some();
+        let state = trusted.then(|| self.history.head_before(synced)).flatten();
+        let claim = Claim { at_millis, state, txid: status.replicated_txid, synced_millis: synced };
+        let named = state.map_or(String::new(), |state| format!(", state {state}"));
+        let text = format!("replicated up to TXID {}{named}", status.replicated_txid.expect("checked").0);
+        self.context.event("replicator", Mark::Promise, text);
+        self.claims.borrow_mut().push(claim);
+    }
+
+    /// Stops the replicator in order.
+    pub async fn stop_replicator(&self) {
+        let Some(running) = self.replicator.borrow_mut().take() else { return };
+        let result = running.handle.stop(Duration::from_millis(STOP_MILLIS)).await;
+        let text =
+            result.map_or_else(|error| format!("stopped: {error}"), |()| "stopped, all replicated".into());
+        self.context.event("replicator", Mark::Note, text);
+        running.process.kill();
+    }
+
+    /// The last stop of a run: its result counts, and it must end.
+    pub async fn stop_replicator_finally(&self) -> Option<(Result<(), String>, u64)> {
+        let running = self.replicator.borrow_mut().take().expect("it runs after healing");
+        let started = self.context.timeline.millis();
+        let stop = running.handle.stop(Duration::from_millis(STOP_MILLIS));
+        let result = tokio::time::timeout(Duration::from_millis(4 * STOP_MILLIS), stop).await;
+        running.process.kill();
+        let took = self.context.timeline.millis() - started;
+        let result = result.ok()?.map_err(|error| error.to_string());
+        self.context.event("replicator", Mark::Promise, format!("final stop: {result:?} after {took} ms"));
+        Some((result, took))
+    }
+
+    /// Lets the replicator make some more calls, then kills it inside one.
+    pub async fn kill_replicator(&self, after_calls: u64) {
+        let process = self.replicator.borrow().as_ref().map(|running| Arc::clone(&running.process));
+        if let Some(process) = process {
+            kill_within(&process, after_calls).await;
+        }
+        self.bury_replicator();
+    }
+
+    /// Nothing of a killed process is dropped: its destructors must not run.
+    fn bury_replicator(&self) {
+        std::mem::forget(self.replicator.borrow_mut().take());
+    }
+
+    /// Both processes die in the same instant, and the disk keeps what it must.
+    pub fn lose_power(&self) {
+        if let Some(running) = self.app.borrow_mut().take() {
+            running.app.process.kill();
+        }
+        if let Some(running) = &*self.replicator.borrow() {
+            running.process.kill();
+        }
+        self.bury_replicator();
+        self.machine.power_loss();
+        let state = self.history.resume(&self.machine);
+        self.context.event("app", Mark::Note, format!("the disk now holds state {state:?}"));
+    }
+
+    /// Sets the machine's clock wrong.
+    pub fn jump_clock(&self, millis: i64) {
+        self.clock_was_wrong.set(true);
+        self.clock.jump(millis);
+    }
+
+    /// All faults are over, and both processes run.
+    pub async fn heal(self: &Rc<Self>) {
+        self.store.set_weather(Weather::default());
+        self.store.set_outage(false);
+        self.machine.heal();
+        self.clock.heal();
+        self.context.event("plan", Mark::Note, "healed");
+        // A happening may have been interrupted while a process was doomed, dying or down.
+        if self.replicator.borrow().as_ref().is_some_and(|running| !running.process.is_alive()) {
+            self.bury_replicator();
+        }
+        if let Some(running) = &*self.replicator.borrow() {
+            running.process.spare();
+        }
+        if let Some(running) = &*self.app.borrow() {
+            running.app.process.spare();
+        }
+        self.start_app();
+        self.start_replicator();
+    }
+
+    /// Nothing is written: how many requests does that cost?
+    pub async fn idle(&self) -> BTreeMap<&'static str, u64> {
+        // What the last commits scheduled (compaction of each level) may run first.
+        let settle = u64::from(self.plan.replicator.level_millis) * 11;
+        tokio::time::sleep(Duration::from_millis(settle)).await;
+        let before = self.store.requests();
+        tokio::time::sleep(Duration::from_millis(QUIET_MILLIS)).await;
+        let mut after = self.store.requests();
+        for (verb, count) in &mut after {
+            *count -= before.get(verb).copied().unwrap_or_default();
+        }
+        after
+    }
+
+    /// Opens the live database like an administrator and checks it.
+    pub fn examine_database(&self) -> Result<String, String> {
+        let process = Process::start(&self.machine, "admin", Arc::clone(&self.clock));
+        let app = App {
+            vfs: Vfs::register(&process),
+            process: Arc::clone(&process),
+            plan: self.plan.app.clone(),
+            ledger: Arc::clone(&self.ledger),
+            history: Arc::clone(&self.history),
+            stop: std::sync::atomic::AtomicBool::new(true),
+            incarnation: 0,
+            until_millis: 0,
+        };
+        let check = || {
+            let db = app.open()?;
+            app.verify(&db)?;
+            db.query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        };
+        let verdict = check().map_err(|error: rusqlite::Error| error.to_string());
+        process.kill();
+        verdict
+    }
+
+    /// Collects what the oracles need.
+    pub fn evidence(
+        &self,
+        app_stopped: bool,
+        caught_up_after: Option<u64>,
+        idle_requests: BTreeMap<&'static str, u64>,
+        stopped: Option<(Result<(), String>, u64)>,
+        integrity: Result<String, String>,
+    ) -> Evidence {
+        let database = Path::new(DATABASE);
+        let own = [database.to_path_buf(), with_suffix(database, "-wal"), with_suffix(database, "-shm")];
+        let touched = self.machine.touched_by("replicator");
+        let lost = self.machine.lost_locks();
+        Evidence {
+            plan: self.plan.clone(),
+            history: Arc::clone(&self.history),
+            claims: self.claims.borrow().clone(),
+            restores: self.restores.borrow().clone(),
+            caught_up_after,
+            stopped,
+            ledger: self.ledger.lock().expect("plain data").clone(),
+            integrity,
+            app_stopped,
+            touched: touched.into_iter().filter(|path| own.contains(path)).collect(),
+            lost_locks: lost
+                .into_iter()
+                .filter(|(role, _)| *role == "replicator")
+                .map(|(_, path)| path)
+                .collect(),
+            idle_requests,
+            objects: self.store.objects().into_keys().collect(),
+            panics: std::mem::take(&mut *self.panics.lock().expect("plain data")),
+        }
+    }
+
+    /// Sums the run up.
+    pub fn outcome(&self, violations: Vec<Violation>, evidence: &Evidence) -> Outcome {
+        for violation in &violations {
+            let text = format!("{}: {}", violation.oracle, violation.happened);
+            self.context.log.event(violation.at_millis, "oracle", Mark::Violation, text);
+        }
+        Outcome {
+            violations,
+            events: self.context.log.events(),
+            trace: self.context.log.trace(),
+            digest: mix(self.context.log.digest() ^ self.context.choices.digest()),
+            sim_millis: evidence.restores.last().map_or(0, |restore| restore.ended_millis),
+            steps: self.context.log.steps(),
+            commits: evidence.ledger.commits,
+            restores: evidence.restores.len(),
+            states: self.history.len(),
+        }
+    }
+
+    /// The newest claim, and the head, now.
+    pub fn standing(&self) -> (Option<Claim>, Option<StateId>) {
+        (self.claims.borrow().last().copied(), self.history.head())
+    }
+}
+
+/// Kills a process inside the call that comes `after_calls` from now, or after five seconds.
+async fn kill_within(process: &Process, after_calls: u64) {
+    process.kill_after(after_calls);
+    let _ = tokio::time::timeout(Duration::from_secs(5), process.death()).await;
+    process.kill();
+}

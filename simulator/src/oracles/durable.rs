@@ -1,0 +1,88 @@
+//! Whoever restores gets at least what was reported as replicated before, on one line of history.
+//!
+//! A power loss may take the local database back behind what the store holds (`synchronous=NORMAL`). The local file
+//! is then the truth: a restore may leave the abandoned branch, but only for the branch that replaced it.
+
+use crate::evidence::{Asked, Evidence, RestoreRun, Violation};
+use crate::history::{History, StateId};
+
+use super::valid::states_of;
+
+pub const NAME: &str = "durable";
+
+pub fn check(evidence: &Evidence) -> Vec<Violation> {
+    evidence.restores.iter().filter_map(|restore| one(evidence, restore)).collect()
+}
+
+fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
+    if restore.asked != Asked::Latest {
+        return None;
+    }
+    let claim = restore.claimed?;
+    let happened = match &restore.outcome {
+        Err(error) => format!("the restore failed: {}", error.message),
+        Ok((bytes, txid)) => {
+            let states = states_of(&evidence.history, bytes);
+            if *txid < claim.txid {
+                format!("the restore ends at TXID {txid:?}")
+            } else if let (Some(claimed), false) = (claim.state, states.is_empty()) {
+                let heads = [restore.heads.0, restore.heads.1];
+                if states.iter().any(|state| satisfies(&evidence.history, claimed, *state, heads)) {
+                    return None;
+                }
+                format!("the restore gives state {}", states[0])
+            } else {
+                return None;
+            }
+        }
+    };
+    let state = claim.state.map_or(String::new(), |state| format!(" (state {state})"));
+    Some(Violation {
+        oracle: NAME,
+        at_millis: restore.ended_millis,
+        promised: format!(
+            "at {} ms TXID {:?}{state} was reported as replicated",
+            claim.at_millis, claim.txid
+        ),
+        happened,
+    })
+}
+
+/// Whether `restored` keeps the promise made for `claimed`.
+fn satisfies(history: &History, claimed: StateId, restored: StateId, heads: [Option<StateId>; 2]) -> bool {
+    if history.is_ancestor(claimed, restored) {
+        return true;
+    }
+    // The promised state was abandoned by the database itself, and the restore follows the database.
+    heads.into_iter().flatten().any(|head| {
+        !history.is_ancestor(claimed, head)
+            && history.is_ancestor(restored, head)
+            && history.is_ancestor(history.common_ancestor(claimed, head), restored)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::evidence::{Asked, Claim};
+    use crate::oracles::fixture;
+    use replicator::ltx::Txid;
+
+    #[test]
+    fn an_older_state_than_the_promised_one_is_seen() {
+        let (mut evidence, bytes) = fixture::evidence();
+        let newest = evidence.history.head();
+        let old = fixture::first_image();
+        let claim = Claim { at_millis: 5, state: newest, txid: Some(Txid(1)), synced_millis: 5 };
+        let mut good = fixture::restored(Asked::Latest, bytes);
+        good.claimed = Some(claim);
+        evidence.restores.push(good.clone());
+        assert_eq!(super::check(&evidence), []);
+        let mut stale = fixture::restored(Asked::Latest, old);
+        stale.claimed = Some(claim);
+        evidence.restores.push(stale);
+        let mut failed = good;
+        failed.outcome = Err(crate::evidence::RestoreError { kind: None, message: "nothing there".into() });
+        evidence.restores.push(failed);
+        assert_eq!(super::check(&evidence).len(), 2);
+    }
+}

@@ -1,0 +1,116 @@
+//! What must hold, one file per promise. Each is a pure function of the evidence, and each has a test that shows it
+//! object.
+
+mod catches_up;
+mod durable;
+mod honest;
+mod idle;
+mod point_in_time;
+mod unharmed;
+mod valid;
+
+use crate::evidence::{Evidence, Violation};
+
+pub use catches_up::{CATCH_UP_MILLIS, STOP_MILLIS};
+pub use idle::QUIET_MILLIS;
+
+/// Every oracle, by the name that reports and exit codes use.
+pub const ALL: [(&str, fn(&Evidence) -> Vec<Violation>); 7] = [
+    (valid::NAME, valid::check),
+    (durable::NAME, durable::check),
+    (point_in_time::NAME, point_in_time::check),
+    (unharmed::NAME, unharmed::check),
+    (catches_up::NAME, catches_up::check),
+    (honest::NAME, honest::check),
+    (idle::NAME, idle::check),
+];
+
+/// Asks every oracle.
+#[must_use]
+pub fn judge(evidence: &Evidence) -> Vec<Violation> {
+    ALL.iter().flat_map(|(_, check)| check(evidence)).collect()
+}
+
+/// A small, sound world that tests spoil on purpose.
+#[cfg(test)]
+pub(crate) mod fixture {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use rusqlite::{Connection, OpenFlags};
+
+    use crate::app::{DATABASE, Ledger};
+    use crate::clock::{Timeline, WallClock};
+    use crate::context::{Context, exclusive};
+    use crate::disk::{Hardware, Machine, Process, ProcessDisk};
+    use crate::evidence::{Asked, Evidence, RestoreRun};
+    use crate::history::History;
+    use crate::plan::Plan;
+    use crate::vfs::Vfs;
+    use replicator::host::Disk as _;
+
+    /// Simulated millisecond of the last commit.
+    pub const NEWEST_AT: u64 = 2_000;
+
+    /// Two commits, one second apart: the evidence and the image after each of them.
+    fn world() -> (Evidence, Vec<Vec<u8>>) {
+        let _turn = exclusive();
+        let context = Context::new(1, Timeline::manual());
+        let machine = Machine::new(&context, 1, Hardware::default());
+        let history = History::watch(&machine, Path::new(DATABASE));
+        let process = Process::start(&machine, "app", WallClock::new(context.timeline.clone()));
+        ProcessDisk(Arc::clone(&process)).create_dir_all(Path::new("/data"), 0o755).expect("empty disk");
+        let vfs = Vfs::register(&process);
+        let mut images = Vec::new();
+        for sql in ["PRAGMA journal_mode=WAL; CREATE TABLE t(a);", "INSERT INTO t VALUES (randomblob(9000));"]
+        {
+            context.timeline.advance(1_000);
+            let flags = OpenFlags::default();
+            let db =
+                Connection::open_with_flags_and_vfs(DATABASE, flags, vfs.name().as_str()).expect("opens");
+            db.execute_batch(sql).expect("no faults");
+            db.close().expect("nothing pending");
+            images.push(machine.peek(Path::new(DATABASE)).expect("it exists"));
+        }
+        let evidence = Evidence {
+            plan: Plan::draw(1),
+            history,
+            claims: Vec::new(),
+            restores: Vec::new(),
+            caught_up_after: Some(10),
+            stopped: Some((Ok(()), 10)),
+            ledger: Ledger::default(),
+            integrity: Ok("ok".into()),
+            app_stopped: true,
+            touched: Vec::new(),
+            lost_locks: Vec::new(),
+            idle_requests: std::collections::BTreeMap::new(),
+            objects: Vec::new(),
+            panics: Vec::new(),
+        };
+        (evidence, images)
+    }
+
+    /// Sound evidence, and the newest image.
+    pub fn evidence() -> (Evidence, Vec<u8>) {
+        let (evidence, mut images) = world();
+        (evidence, images.pop().expect("two images"))
+    }
+
+    /// The image before the newest.
+    pub fn first_image() -> Vec<u8> {
+        world().1.swap_remove(0)
+    }
+
+    /// A restore that gave `bytes`.
+    pub fn restored(asked: Asked, bytes: Vec<u8>) -> RestoreRun {
+        RestoreRun {
+            started_millis: 3_000,
+            ended_millis: 3_100,
+            asked,
+            claimed: None,
+            heads: (Some(2), Some(2)),
+            outcome: Ok((bytes, Some(replicator::ltx::Txid(1)))),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! A restore of a moment gives nothing committed at or after it, and nothing older than what had been reported as
+//! replicated with an earlier time.
+
+use crate::evidence::{Asked, Evidence, RestoreRun, Violation};
+
+use super::valid::states_of;
+
+pub const NAME: &str = "point-in-time";
+
+pub fn check(evidence: &Evidence) -> Vec<Violation> {
+    evidence.restores.iter().filter_map(|restore| one(evidence, restore)).collect()
+}
+
+fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
+    let Asked::Before(millis) = restore.asked else { return None };
+    let Ok((bytes, _)) = &restore.outcome else { return None };
+    let states = states_of(&evidence.history, bytes);
+    let violation = |promised: &str, happened: String| {
+        Some(Violation { oracle: NAME, at_millis: restore.ended_millis, promised: promised.into(), happened })
+    };
+    let oldest = states.last().copied()?;
+    let at = evidence.history.state(oldest).at_millis;
+    if at > millis {
+        let text = format!("asked for {millis} ms, got state {oldest}, committed at {at} ms");
+        return violation("a point in time shows nothing from after it", text);
+    }
+    let claims = evidence.claims.iter().filter(|claim| claim.synced_millis < millis);
+    let claimed = claims.filter_map(|claim| claim.state).next_back()?;
+    let head_then = evidence.history.head_before(millis)?;
+    let on_path = evidence.history.is_ancestor(claimed, head_then);
+    if on_path && !states.iter().any(|state| evidence.history.is_ancestor(claimed, *state)) {
+        let text = format!(
+            "asked for {millis} ms, got state {}, but state {claimed} had been replicated",
+            states[0]
+        );
+        return violation("a point in time shows all that was replicated before it", text);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::evidence::Asked;
+    use crate::oracles::fixture;
+
+    #[test]
+    fn a_state_from_the_future_is_seen() {
+        let (mut evidence, newest) = fixture::evidence();
+        evidence.restores.push(fixture::restored(Asked::Before(fixture::NEWEST_AT), newest.clone()));
+        assert_eq!(super::check(&evidence), []);
+        evidence.restores.push(fixture::restored(Asked::Before(fixture::NEWEST_AT - 1), newest));
+        assert_eq!(super::check(&evidence).len(), 1);
+    }
+}

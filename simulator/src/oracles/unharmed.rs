@@ -1,0 +1,53 @@
+//! The application is not harmed: no error but "busy", no wrong answer, a sound database, its files and locks left
+//! alone, and no step blocked beyond a bound.
+
+use crate::evidence::{Evidence, Violation};
+
+pub const NAME: &str = "unharmed";
+
+/// The longest that one step of the application may take: its busy timeout, and what its own pauses add.
+const SLOWEST_STEP_MILLIS: u64 = 60_000;
+
+pub fn check(evidence: &Evidence) -> Vec<Violation> {
+    let mut found: Vec<String> = evidence.ledger.complaints.clone();
+    found.extend(evidence.history.anomalies());
+    match &evidence.integrity {
+        Ok(verdict) if verdict == "ok" => {}
+        Ok(verdict) => found.push(format!("integrity_check: {verdict}")),
+        Err(error) => found.push(format!("the database cannot be read at the end: {error}")),
+    }
+    found.extend(
+        evidence.touched.iter().map(|path| format!("the replicator wrote or removed {}", path.display())),
+    );
+    let lost = evidence.lost_locks.iter();
+    found.extend(lost.map(|path| format!("the replicator dropped SQLite's locks on {}", path.display())));
+    if !evidence.app_stopped {
+        found.push("the application's writers did not end within two minutes of being asked to".into());
+    }
+    if evidence.ledger.slowest_millis > SLOWEST_STEP_MILLIS {
+        found.push(format!("one step took {} ms", evidence.ledger.slowest_millis));
+    }
+    let promised = "replication never harms the application or its database";
+    found
+        .into_iter()
+        .map(|happened| Violation { oracle: NAME, at_millis: 0, promised: promised.into(), happened })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::oracles::fixture;
+
+    #[test]
+    fn every_kind_of_harm_is_seen() {
+        let (mut evidence, _) = fixture::evidence();
+        assert_eq!(super::check(&evidence), []);
+        evidence.ledger.complaints.push("disk image is malformed".into());
+        evidence.integrity = Ok("row 3 missing from index i".into());
+        evidence.touched.push("/data/app.db-wal".into());
+        evidence.lost_locks.push("/data/app.db".into());
+        evidence.app_stopped = false;
+        evidence.ledger.slowest_millis = u64::MAX;
+        assert_eq!(super::check(&evidence).len(), 6);
+    }
+}

@@ -1,0 +1,155 @@
+//! Object storage without HTTP: what every request did, for ever, and the ways a store lets its clients down.
+//!
+//! The three ambiguities are first-class: refused, applied but unanswered, applied *later* (after the client has
+//! moved on). Must not know what the objects mean.
+
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use replicator::bucket::{PutCondition, PutOutcome};
+use replicator::host::UnixMillis;
+
+use crate::clock::EPOCH_MILLIS;
+use crate::context::Context;
+use crate::events::Mark;
+
+pub use view::StoreView;
+
+/// How often requests go wrong, per mille.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Weather {
+    /// Refused; nothing happened.
+    pub refused: u16,
+    /// Applied, but the answer never comes back whole.
+    pub unanswered: u16,
+    /// Reported as failed, applied up to ten seconds later.
+    pub late: u16,
+    /// Takes up to five seconds.
+    pub slow: u16,
+    /// A body breaks off.
+    pub cut: u16,
+    /// A body arrives with a flipped bit.
+    pub flipped: u16,
+    /// One key of a deletion fails.
+    pub undeleted: u16,
+}
+
+/// One object at one time.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// Content.
+    pub data: Bytes,
+    /// When it was written, by the store's clock.
+    pub modified: UnixMillis,
+}
+
+/// One change of the store.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Simulated milliseconds.
+    pub at_millis: u64,
+    /// Key.
+    pub key: String,
+    /// New content; `None` for a deletion.
+    pub object: Option<Object>,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Object>,
+    changes: Vec<Change>,
+    requests: BTreeMap<&'static str, u64>,
+    weather: Weather,
+    outage: bool,
+}
+
+/// The store. What processes talk to is a [`StoreView`].
+pub struct Store {
+    context: Context,
+    state: Mutex<State>,
+}
+
+impl Store {
+    /// An empty store in fair weather.
+    #[must_use]
+    pub fn new(context: &Context) -> Arc<Self> {
+        Arc::new(Self { context: context.clone(), state: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic inside a request")
+    }
+
+    /// Changes the weather.
+    pub fn set_weather(&self, weather: Weather) {
+        self.lock().weather = weather;
+    }
+
+    /// Nothing answers until this is called with `false`.
+    pub fn set_outage(&self, outage: bool) {
+        self.lock().outage = outage;
+        let text = if outage { "store: outage begins" } else { "store: outage ends" };
+        self.context.event("store", Mark::Fault, text);
+    }
+
+    /// Number of requests by verb so far.
+    #[must_use]
+    pub fn requests(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().requests.clone()
+    }
+
+    /// All objects, in key order.
+    #[must_use]
+    pub fn objects(&self) -> BTreeMap<String, Object> {
+        self.lock().objects.clone()
+    }
+
+    /// Everything that ever changed, in order.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        self.lock().changes.clone()
+    }
+
+    /// Flips bits of one byte of a stored object: decay that no answer reveals.
+    pub fn rot(&self, key: &str, offset: usize, mask: u8) {
+        let mut state = self.lock();
+        if let Some(object) = state.objects.get_mut(key)
+            && offset < object.data.len()
+        {
+            let mut data = object.data.to_vec();
+            data[offset] ^= mask;
+            object.data = data.into();
+            self.context.event("store", Mark::Fault, format!("bit rot in {key} at {offset}"));
+        }
+    }
+
+    fn apply_put(&self, key: &str, data: &Bytes, condition: PutCondition) -> PutOutcome {
+        let at_millis = self.context.timeline.millis();
+        let mut state = self.lock();
+        if condition == PutCondition::IfAbsent
+            && let Some(existing) = state.objects.get(key)
+        {
+            return if existing.data == *data { PutOutcome::AlreadyThere } else { PutOutcome::Conflict };
+        }
+        let modified = UnixMillis(EPOCH_MILLIS + at_millis as i64);
+        let object = Object { data: data.clone(), modified };
+        state.objects.insert(key.into(), object.clone());
+        state.changes.push(Change { at_millis, key: key.into(), object: Some(object) });
+        drop(state);
+        self.context.event("store", Mark::Note, format!("PUT {key} ({} bytes)", data.len()));
+        PutOutcome::Written
+    }
+
+    fn apply_delete(&self, key: &str) {
+        let at_millis = self.context.timeline.millis();
+        let mut state = self.lock();
+        if state.objects.remove(key).is_some() {
+            state.changes.push(Change { at_millis, key: key.into(), object: None });
+            drop(state);
+            self.context.event("store", Mark::Note, format!("DELETE {key}"));
+        }
+    }
+}
