@@ -108,8 +108,14 @@ impl App {
         self.ledger.lock().expect("plain data")
     }
 
+    /// Opens a connection that changes nothing by itself.
+    pub fn look(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Connection::open_with_flags_and_vfs(DATABASE, flags, self.vfs.name().as_str())
+    }
+
     /// Opens a connection as this application does.
-    pub fn open(&self) -> rusqlite::Result<Connection> {
+    fn open(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -248,11 +254,13 @@ impl App {
             }
             Step::Schema => {
                 let name = self.choices().below("app.table", instance, 3);
-                db.execute_batch(&format!(
+                let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                tx.execute_batch(&format!(
                     "CREATE TABLE IF NOT EXISTS x{name}(a, b); INSERT INTO x{name} VALUES(1, hex(randomblob(40)));
                      DROP TABLE IF EXISTS x{};",
                     (name + 1) % 3
                 ))?;
+                tx.commit()?;
                 Ok(true)
             }
             Step::Vacuum if self.plan.auto_vacuum => {

@@ -17,7 +17,7 @@ use crate::clock::Timeline;
 use crate::disk::{Machine, Observer};
 
 pub use image::{hash_bytes, image_of_file, page_size_of, page_sums};
-use image::{hole, image_of, page_sum};
+use image::{hole, image_of, page_sum, pages_in_use};
 use wal::{Frame, committed};
 
 /// Number of a state in its [`History`], in the order they appeared.
@@ -234,6 +234,9 @@ impl Inner {
         self.base = if self.page_size == 0 { Vec::new() } else { page_sums(database, self.page_size) };
         self.overlay.clear();
         self.visible = self.base.clone();
+        if self.page_size > 0 {
+            self.visible.truncate(pages_in_use(database, self.page_size));
+        }
     }
 
     fn start_generation(&mut self, header: wal::WalHeader) {

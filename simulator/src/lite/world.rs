@@ -201,19 +201,18 @@ impl World {
     }
 
     fn note_status(&self, status: &Status) {
-        let last = self.claims.borrow().last().copied();
+        let Some(txid) = status.replicated_txid else { return };
         let synced = status.last_sync.map_or(0, |time| u64::try_from(time.0 - EPOCH_MILLIS).unwrap_or(0));
-        if status.replicated_txid.is_none()
-            || last.is_some_and(|last| last.txid == status.replicated_txid && last.synced_millis == synced)
-        {
+        let trusted = !self.clock_was_wrong.get() && status.last_sync.is_some();
+        let state = trusted.then(|| self.history.head_before(synced)).flatten();
+        let last = self.claims.borrow().last().copied();
+        if last.is_some_and(|last| last.txid == Some(txid) && last.state == state) {
             return;
         }
         let at_millis = self.context.timeline.millis();
-        let trusted = !self.clock_was_wrong.get() && status.last_sync.is_some();
-        let state = trusted.then(|| self.history.head_before(synced)).flatten();
-        let claim = Claim { at_millis, state, txid: status.replicated_txid, synced_millis: synced };
+        let claim = Claim { at_millis, state, txid: Some(txid), synced_millis: synced };
         let named = state.map_or(String::new(), |state| format!(", state {state}"));
-        let text = format!("replicated up to TXID {}{named}", status.replicated_txid.expect("checked").0);
+        let text = format!("replicated up to TXID {}{named}", txid.0);
         self.context.event("replicator", Mark::Promise, text);
         self.claims.borrow_mut().push(claim);
     }
@@ -299,7 +298,7 @@ impl World {
     /// Nothing is written: how many requests does that cost?
     pub async fn idle(&self) -> BTreeMap<&'static str, u64> {
         // What the last commits scheduled (compaction of each level) may run first.
-        let settle = u64::from(self.plan.replicator.level_millis) * 11;
+        let settle = (u64::from(self.plan.replicator.level_millis) * 11).min(60_000);
         tokio::time::sleep(Duration::from_millis(settle)).await;
         let before = self.store.requests();
         tokio::time::sleep(Duration::from_millis(QUIET_MILLIS)).await;
@@ -324,7 +323,7 @@ impl World {
             until_millis: 0,
         };
         let check = || {
-            let db = app.open()?;
+            let db = app.look()?;
             app.verify(&db)?;
             db.query_row("PRAGMA integrity_check", [], |row| row.get(0))
         };

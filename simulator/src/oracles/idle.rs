@@ -5,10 +5,10 @@ use crate::evidence::{Evidence, Violation};
 pub const NAME: &str = "idle";
 
 /// Length of the quiet time at the end of a run, in simulated milliseconds.
-pub const QUIET_MILLIS: u64 = 120_000;
+pub const QUIET_MILLIS: u64 = 60_000;
 
 /// Requests that scheduled work (compaction, retention) may still make in that time.
-const ALLOWED: u64 = 60;
+const ALLOWED: u64 = 30;
 
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
     let total: u64 = evidence.idle_requests.values().sum();

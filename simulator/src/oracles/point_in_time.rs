@@ -24,7 +24,8 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
         let text = format!("asked for {millis} ms, got state {oldest}, committed at {at} ms");
         return violation("a point in time shows nothing from after it", text);
     }
-    let claims = evidence.claims.iter().filter(|claim| claim.synced_millis < millis);
+    let told = |at: u64| at <= restore.started_millis;
+    let claims = evidence.claims.iter().filter(|c| c.synced_millis < millis && told(c.at_millis));
     let claimed = claims.filter_map(|claim| claim.state).next_back()?;
     let head_then = evidence.history.head_before(millis)?;
     let on_path = evidence.history.is_ancestor(claimed, head_then);
