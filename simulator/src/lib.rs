@@ -24,6 +24,8 @@ pub mod lite;
 pub mod oracles;
 pub mod panics;
 pub mod plan;
+pub mod report;
+pub mod shrink;
 pub mod simhost;
 pub mod store;
 pub mod vfs;

@@ -1,13 +1,17 @@
 //! The command line.
 
 mod crash;
+mod meta;
 mod replay;
 mod run;
+mod shrink;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use simulator::lite::Outcome;
+use simulator::plan::Plan;
 
 /// A run is whole and kept every promise.
 const PASS: u8 = 0;
@@ -17,8 +21,12 @@ const SAFETY: u8 = 10;
 const LIVENESS: u8 = 11;
 /// Product code panicked.
 const PANIC: u8 = 12;
+/// The same seed gave two different runs.
+const NONDETERMINISM: u8 = 13;
 /// Requests or bytes beyond the budget.
 const BUDGET: u8 = 14;
+/// The harness itself could not do its work.
+const HARNESS: u8 = 15;
 
 #[derive(Parser)]
 #[command(version, about = "Runs the replicator in simulated worlds, each made from one seed")]
@@ -33,6 +41,12 @@ enum Command {
     Run(run::Args),
     /// Runs one seed, or one plan, and tells what happened.
     Replay(replay::Args),
+    /// Makes a failing run as small as possible, and writes report and timeline.
+    Shrink(shrink::Args),
+    /// Turns a failing run into a regression case.
+    Promote(shrink::PromoteArgs),
+    /// The same seeds in two processes, compared in lockstep.
+    Meta(meta::Args),
     /// Power losses without the replicator: is the disk's crash model right?
     Crash(crash::Args),
 }
@@ -42,6 +56,9 @@ pub fn main() -> ExitCode {
     let code = match Args::parse().command {
         Command::Run(args) => run::main(&args),
         Command::Replay(args) => replay::main(&args),
+        Command::Shrink(args) => shrink::main(&args),
+        Command::Promote(args) => shrink::promote(&args),
+        Command::Meta(args) => meta::main(&args),
         Command::Crash(args) => crash::main(&args),
     };
     ExitCode::from(code)
@@ -58,4 +75,17 @@ fn exit_code(outcome: &Outcome) -> u8 {
         _ => SAFETY,
     });
     codes.min().unwrap_or(PASS)
+}
+
+/// The plan of a seed or of a file.
+#[expect(clippy::disallowed_methods, reason = "a command-line tool reads what it is given")]
+fn load(seed: Option<u64>, file: Option<&Path>) -> Plan {
+    let Some(file) = file else { return Plan::draw(seed.unwrap_or(0)) };
+    let plan = std::fs::read_to_string(file)
+        .map_err(|error| error.to_string())
+        .and_then(|text| toml::from_str(&text).map_err(|error| error.to_string()));
+    plan.unwrap_or_else(|error| {
+        eprintln!("{}: {error}", file.display());
+        std::process::exit(i32::from(HARNESS));
+    })
 }

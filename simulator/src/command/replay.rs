@@ -1,21 +1,34 @@
 //! `simulator replay`.
 
-use simulator::lite;
-use simulator::plan::Plan;
+use std::path::PathBuf;
+
+use simulator::{lite, report};
 
 #[derive(clap::Args)]
 pub struct Args {
     /// The seed.
     #[arg(long)]
-    seed: u64,
+    seed: Option<u64>,
+    /// Or a plan file.
+    #[arg(long, conflicts_with = "seed")]
+    plan: Option<PathBuf>,
     /// Print every disk call, not only events.
     #[arg(long)]
     trace: bool,
+    /// Print the plan, too.
+    #[arg(long)]
+    show_plan: bool,
+    /// Write a timeline here.
+    #[arg(long)]
+    html: Option<PathBuf>,
 }
 
+#[expect(clippy::disallowed_methods, reason = "a command-line tool writes its results")]
 pub fn main(args: &Args) -> u8 {
-    let plan = Plan::draw(args.seed);
-    println!("{}", toml::to_string(&plan).expect("a plan is plain data"));
+    let plan = super::load(args.seed, args.plan.as_deref());
+    if args.show_plan {
+        println!("{}", toml::to_string(&plan).expect("a plan is plain data"));
+    }
     let outcome = lite::run(&plan, args.trace);
     for line in &outcome.trace {
         println!("{line}");
@@ -25,9 +38,17 @@ pub fn main(args: &Args) -> u8 {
             println!("{:>8} {:<10} {:?} {}", event.at_millis, event.lane, event.mark, event.text);
         }
     }
-    for violation in &outcome.violations {
-        println!("\nVIOLATION {} at {} ms\n  promised: {}\n  happened: {}", violation.oracle, violation.at_millis, violation.promised, violation.happened);
-    }
+    let command = match &args.plan {
+        Some(plan) => format!("simulator replay --plan {}", plan.display()),
+        None => format!("simulator replay --seed {}", plan.seed),
+    };
+    println!("\n{}", report::one_screen(&plan, &outcome, &command));
     println!("digest {:016x}, {} steps, {} ms simulated", outcome.digest, outcome.steps, outcome.sim_millis);
+    if let Some(file) = &args.html
+        && let Err(error) = std::fs::write(file, report::timeline(&plan, &outcome, &command))
+    {
+        eprintln!("cannot write {}: {error}", file.display());
+        return super::HARNESS;
+    }
     super::exit_code(&outcome)
 }

@@ -45,7 +45,8 @@ pub fn page_size_of(database: &[u8]) -> Option<u32> {
 /// Number of pages that belong to the database: the header knows, and the file may be longer until it is truncated.
 pub(super) fn pages_in_use(database: &[u8], page_size: u32) -> usize {
     let whole = database.len() / page_size as usize;
-    let word = |at: usize| database.get(at..at + 4).map(|b| u32::from_be_bytes(b.try_into().expect("four bytes")));
+    let word =
+        |at: usize| database.get(at..at + 4).map(|b| u32::from_be_bytes(b.try_into().expect("four bytes")));
     match (word(28), word(24) == word(92)) {
         (Some(pages), true) if pages > 0 && (pages as usize) < whole => pages as usize,
         _ => whole,

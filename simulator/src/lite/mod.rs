@@ -19,7 +19,7 @@ use crate::plan::{Happening, Plan, Timed};
 use world::World;
 
 /// What a run came to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// Promises that were not kept.
     pub violations: Vec<Violation>,
