@@ -136,6 +136,10 @@ fn no_flipped_bit_changes_what_a_file_says() {
 fn a_lost_object_is_a_gap() {
     let (copy, store) = copy_of("0.5.17-4096");
     std::fs::remove_file(copy.path().join("ltx/0/0000000000000003-0000000000000003.ltx")).unwrap();
+    assert_eq!(broken(&store), Vec::<String>::new(), "other levels still hold it");
+    for level in ["1", "9"] {
+        std::fs::remove_dir_all(copy.path().join("ltx").join(level)).unwrap();
+    }
     let found = broken(&store);
     assert!(found[0].contains("level 0 has nothing from 0000000000000003 to 0000000000000003"), "{found:?}");
 }

@@ -150,16 +150,37 @@ impl States {
 }
 
 /// Within a level, each object continues where the one before ended. Snapshots stand alone.
+///
+/// What another level holds can be restored all the same: a level begins above a snapshot, and deletions may be
+/// refused one by one.
 fn find_gaps(entries: &[Entry], problems: &mut Vec<Problem>) {
     for level in 0..super::SNAPSHOT_LEVEL {
         let mut of_level: Vec<&Entry> = entries.iter().filter(|entry| entry.level == level).collect();
         of_level.sort_by_key(|entry| (entry.header.min_txid, entry.header.max_txid));
         for pair in of_level.windows(2) {
-            let (end, start) = (pair[0].header.max_txid, pair[1].header.min_txid);
-            if start > end + 1 {
-                let what = format!("level {level} has nothing from {:016x} to {:016x}", end + 1, start - 1);
-                problems.push(Problem::broken(&pair[1].object.key, what));
+            let (first, last) = (pair[0].header.max_txid + 1, pair[1].header.min_txid - 1);
+            if first <= last {
+                let key = &pair[1].object.key;
+                let what = format!("level {level} has nothing from {first:016x} to {last:016x}");
+                problems.push(if is_held(entries, first, last) {
+                    Problem::suspicious(key, what)
+                } else {
+                    Problem::broken(key, what)
+                });
             }
         }
     }
+}
+
+/// Whether the objects of all levels together hold a range of transactions.
+fn is_held(entries: &[Entry], first: u64, last: u64) -> bool {
+    let mut next = first;
+    while next <= last {
+        let holding = entries.iter().filter(|entry| entry.header.min_txid <= next);
+        match holding.map(|entry| entry.header.max_txid).max() {
+            Some(end) if end >= next => next = end.saturating_add(1),
+            _ => return false,
+        }
+    }
+    true
 }

@@ -38,6 +38,7 @@ pub struct Merge {
     /// The page each of the other inputs stands at, lowest page first, newest input first among equals.
     heads: BinaryHeap<Reverse<(PageNumber, Reverse<usize>)>>,
     result: Option<(Header, PageOrder)>,
+    faulty: Option<usize>,
 }
 
 struct Input {
@@ -71,6 +72,7 @@ impl Merge {
             waiting: (0..inputs).rev().collect(),
             heads: BinaryHeap::new(),
             result: None,
+            faulty: None,
         }
     }
 
@@ -90,10 +92,16 @@ impl Merge {
         self.inputs[input].header.as_ref()
     }
 
+    /// After an error: the input whose bytes were wrong, if it was one alone.
+    #[must_use]
+    pub fn faulty_input(&self) -> Option<usize> {
+        self.faulty
+    }
+
     /// The next event. After [`MergeEvent::End`] it stays at the end.
     ///
     /// # Errors
-    /// `Corrupt` if an input is invalid (the message has its number), or the inputs do not belong together.
+    /// `Corrupt` if an input is invalid (see [`Merge::faulty_input`]), or the inputs do not belong together.
     #[expect(clippy::should_implement_trait, reason = "lends a page, which Iterator cannot")]
     pub fn next(&mut self) -> Result<MergeEvent<'_>> {
         if self.result.is_none() {
@@ -137,10 +145,9 @@ impl Merge {
 
     /// Reads the header of an input; `false` if it needs bytes.
     fn read_header(&mut self, index: usize) -> Result<bool> {
-        let input = &mut self.inputs[index];
-        match input.advance().map_err(|error| error.context(format!("input {index}")))? {
+        match self.advance(index)? {
             Some(Step::Header(header)) => {
-                input.header = Some(header);
+                self.inputs[index].header = Some(header);
                 Ok(true)
             }
             Some(Step::Page(_) | Step::End(_)) => unreachable!("a decoder starts with its header"),
@@ -151,15 +158,22 @@ impl Merge {
     /// Moves an input to its next page or its end; `false` if it needs bytes, or needs to be told that there are
     /// none: bytes after the end of a file are an error.
     fn read_page(&mut self, index: usize) -> Result<bool> {
-        let input = &mut self.inputs[index];
-        match input.advance().map_err(|error| error.context(format!("input {index}")))? {
+        match self.advance(index)? {
             Some(Step::Page(number)) => {
                 self.heads.push(Reverse((number, Reverse(index))));
                 Ok(true)
             }
-            Some(Step::End(_)) | None => Ok(input.ended),
+            Some(Step::End(_)) | None => Ok(self.inputs[index].ended),
             Some(Step::Header(_)) => unreachable!("a decoder gives its header once"),
         }
+    }
+
+    fn advance(&mut self, index: usize) -> Result<Option<Step>> {
+        let step = self.inputs[index].advance();
+        if step.is_err() {
+            self.faulty = Some(index);
+        }
+        step
     }
 
     /// Checks that the inputs belong together and derives the header of the result.

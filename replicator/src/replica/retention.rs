@@ -45,14 +45,23 @@ impl Retention {
         expired
     }
 
+    /// The ages at which a file's being older can let something expire.
+    #[must_use]
+    pub fn ages(&self) -> impl Iterator<Item = Duration> {
+        [self.level0, self.window()].into_iter().filter(|age| !age.is_zero())
+    }
+
+    /// How long snapshots serve: the retention, and a grace for restores that began with what was kept then.
+    fn window(&self) -> Duration {
+        self.snapshot.saturating_add(MAX_GRACE.min(self.snapshot / 10))
+    }
+
     /// The transaction at or before which nothing is promised except the snapshot that ends there: the newest one
     /// that was already there when the window (and the grace for running restores) began. 0 if there is none.
     fn floor(&self, inventory: &Inventory, now: UnixMillis) -> Txid {
-        let grace = MAX_GRACE.min(self.snapshot / 10);
-        let keep = self.snapshot + grace;
         inventory
             .level(Level::SNAPSHOT)
-            .filter(|entry| entry.name.is_base() && is_older(entry, keep, now))
+            .filter(|entry| entry.name.is_base() && is_older(entry, self.window(), now))
             .map(|entry| entry.name.max)
             .max()
             .unwrap_or_default()

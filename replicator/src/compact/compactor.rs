@@ -1,0 +1,335 @@
+//! The compactor of one replica: keeps the inventory, runs due merges, enforces retention.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::merge_job::{self, Place};
+use super::plan::{self, Next};
+use super::schedule;
+use crate::bucket::{Bucket, DeleteFailure};
+use crate::error::Result;
+use crate::host::{Host, UnixMillis};
+use crate::replica::{Entry, Gap, Inventory, Level, LtxName, Retention};
+
+/// Keys per batch of deletions; what S3 takes in one request.
+const DELETE_BATCH: usize = 1000;
+
+/// Time after a failure before the next attempt.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// What to compact when, and how long to keep what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Interval of level 1, 2, …; at most 8.
+    pub levels: Vec<Duration>,
+    /// How long files are kept.
+    pub retention: Retention,
+    /// Whether anything is deleted from the bucket.
+    pub delete: bool,
+}
+
+/// A file that compaction published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Merged {
+    /// Its name.
+    pub name: LtxName,
+    /// Its size in bytes.
+    pub size: u64,
+    /// How many files it was made of.
+    pub inputs: usize,
+}
+
+/// What [`Compactor::run_due`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Files published, in order.
+    pub merged: Vec<Merged>,
+    /// Transactions that no file holds; compaction cannot go on until a snapshot or the missing files are published.
+    pub gap: Option<Gap>,
+}
+
+/// What [`Compactor::enforce_retention`] did.
+#[derive(Debug, Default)]
+pub struct Released {
+    /// Files that are no longer needed. Gone from the bucket, unless deletion is turned off; local copies can go too.
+    pub files: Vec<LtxName>,
+    /// Files that the bucket refused to delete. They are tried again.
+    pub failures: Vec<DeleteFailure>,
+}
+
+/// Compaction and retention of one replica. All methods can be called from several tasks; runs exclude each other.
+pub struct Compactor {
+    host: Host,
+    bucket: Arc<dyn Bucket>,
+    settings: Settings,
+    local_l0: Option<PathBuf>,
+    /// Wall clock and monotonic clock when this began.
+    began: (UnixMillis, Instant),
+    /// Held while merging or deleting.
+    running: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// `None` until listed, and again after an error.
+    inventory: Option<Inventory>,
+    /// Published while there was no inventory.
+    noted: Vec<Entry>,
+    /// When each compaction level was last brought up to date, by level number.
+    done: [Option<UnixMillis>; 9],
+    /// Objects whose content is wrong. Treated as absent, so that a snapshot can take their place.
+    corrupt: BTreeSet<LtxName>,
+    /// A gap that a fresh listing confirmed.
+    gap: Option<Gap>,
+    /// When the last run of merges failed, if it did.
+    merge_failed: Option<UnixMillis>,
+    /// When the last deletion failed, if it did.
+    delete_failed: Option<UnixMillis>,
+    /// Up to when expired files have been looked for.
+    retained: Option<UnixMillis>,
+}
+
+impl Compactor {
+    /// A compactor that will list `bucket` when first needed. `local_l0` is a directory with local copies of
+    /// published level-0 files under their file names.
+    ///
+    /// # Panics
+    /// If `settings` has more than 8 levels.
+    #[must_use]
+    pub fn new(host: Host, bucket: Arc<dyn Bucket>, settings: Settings, local_l0: Option<PathBuf>) -> Self {
+        assert!(settings.levels.len() <= 8, "levels above 8 do not exist");
+        let began = (host.clock.now(), Instant::now());
+        let running = tokio::sync::Mutex::new(());
+        Self { host, bucket, settings, local_l0, began, running, state: Mutex::default() }
+    }
+
+    /// Takes a listing that the caller has just made, which saves one.
+    pub fn adopt(&self, inventory: Inventory) {
+        self.state().replace(inventory);
+    }
+
+    /// Takes note of a file that was published by somebody else in this process.
+    pub fn note_published(&self, name: LtxName, size: u64, time: UnixMillis) {
+        self.state().note(Entry { name, size, modified: Some(time) });
+    }
+
+    /// What the bucket holds, as far as is known; `None` if it must be listed first.
+    #[must_use]
+    pub fn inventory(&self) -> Option<Inventory> {
+        self.state().inventory.clone()
+    }
+
+    /// When to call [`Compactor::run_due`]: `now` or earlier means at once, `None` not before something is published.
+    #[must_use]
+    pub fn next_due(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let state = self.state();
+        let earliest = not_before(state.merge_failed, now);
+        let Some(inventory) = &state.inventory else { return Some(earliest.max(now)) };
+        let due = self.levels().filter(|&(level, _)| match plan::next(inventory, level) {
+            Next::Nothing => false,
+            Next::Merge(_) => true,
+            Next::Blocked(gap) => state.gap != Some(gap),
+        });
+        let next = due.map(|(level, interval)| {
+            let last = state.done[usize::from(level.number())];
+            if schedule::is_due(last, now, interval) { now } else { schedule::next_boundary(now, interval) }
+        });
+        next.min().map(|next| next.max(earliest))
+    }
+
+    /// Merges into every level whose time has come, lowest first.
+    ///
+    /// # Errors
+    /// What was merged before the error stays; the next run lists the bucket again.
+    pub async fn run_due(&self, now: UnixMillis) -> Result<Report> {
+        let _running = self.running.lock().await;
+        let mut report = Report::default();
+        let result = self.run_levels(now, &mut report).await;
+        let mut state = self.state();
+        state.merge_failed = result.is_err().then_some(now);
+        if result.is_err() {
+            state.inventory = None;
+        }
+        result.map(|()| report)
+    }
+
+    /// When to call [`Compactor::enforce_retention`]: at or after this time something may have expired; `None` not
+    /// before something is published.
+    #[must_use]
+    pub fn next_retention(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let state = self.state();
+        let earliest = not_before(state.delete_failed, now);
+        let Some(inventory) = &state.inventory else { return Some(earliest.max(now)) };
+        let after = state.retained;
+        let modified = inventory.iter().filter_map(|entry| entry.modified);
+        let times =
+            modified.flat_map(|modified| self.settings.retention.ages().map(move |age| later(modified, age)));
+        let next = times.filter(|&time| after.is_none_or(|after| time > after)).min();
+        next.map(|next| next.max(earliest))
+    }
+
+    /// Deletes what has expired at `now`. A wall clock that jumped ahead since this process began is not believed.
+    ///
+    /// # Errors
+    /// If nothing is known about a batch of deletions, or the bucket could not be listed; the next call lists again.
+    pub async fn enforce_retention(&self, now: UnixMillis) -> Result<Released> {
+        let _running = self.running.lock().await;
+        let mut released = Released::default();
+        let result = self.delete_expired(now, &mut released).await;
+        let complete = result.is_ok() && released.failures.is_empty();
+        let mut state = self.state();
+        state.delete_failed = (!complete).then_some(now);
+        state.retained = complete.then_some(now);
+        if result.is_err() {
+            state.inventory = None;
+        }
+        result.map(|()| released)
+    }
+
+    async fn run_levels(&self, now: UnixMillis, report: &mut Report) -> Result<()> {
+        let mut inventory = self.current().await?;
+        for (level, interval) in self.levels() {
+            if !schedule::is_due(self.state().done[usize::from(level.number())], now, interval) {
+                continue;
+            }
+            let mut listed = false;
+            loop {
+                match plan::next(&inventory, level) {
+                    Next::Nothing => break,
+                    Next::Merge(inputs) => report.merged.push(self.merge(level, &inputs, now).await?),
+                    Next::Blocked(gap) if listed || self.state().gap == Some(gap) => {
+                        self.state().gap = Some(gap);
+                        report.gap = Some(gap);
+                        break;
+                    }
+                    Next::Blocked(_) => {
+                        // The listing may have been stale, or the files may have come since: look before alarming.
+                        self.list().await?;
+                        listed = true;
+                    }
+                }
+                inventory = self.current().await?;
+            }
+            self.state().done[usize::from(level.number())] = Some(now);
+        }
+        Ok(())
+    }
+
+    async fn merge(&self, level: Level, inputs: &[Entry], now: UnixMillis) -> Result<Merged> {
+        let local_dir = self.local_l0.as_deref().filter(|_| level == Level::L1);
+        let place = Place { host: &self.host, bucket: &*self.bucket, local_dir };
+        let outcome = merge_job::run(place, level, inputs).await.map_err(|failed| {
+            self.state().corrupt.extend(failed.corrupt);
+            failed.error
+        })?;
+        let merge_job::Outcome { name, size, timestamp, inputs } = outcome;
+        tracing::debug!(%name, size, inputs, timestamp = timestamp.0, "compacted");
+        self.note_published(name, size, now);
+        Ok(Merged { name, size, inputs })
+    }
+
+    async fn delete_expired(&self, now: UnixMillis, released: &mut Released) -> Result<()> {
+        let now = self.believable(now);
+        let retention = self.settings.retention;
+        let mut expired = retention.expired(&self.current().await?, now);
+        if expired.iter().any(|name| name.level != Level::L0) {
+            // History goes once per snapshot at most: worth a look at what is really there.
+            expired = retention.expired(&self.list().await?, now);
+        }
+        if !self.settings.delete {
+            self.state().forget(&expired);
+            released.files = expired;
+            return Ok(());
+        }
+        for batch in expired.chunks(DELETE_BATCH) {
+            let layout = self.bucket.layout();
+            let keys: Vec<String> = batch.iter().map(|name| name.key(layout)).collect();
+            let failures = self.bucket.delete(&keys).await?;
+            let deleted = batch
+                .iter()
+                .zip(&keys)
+                .filter(|(_, key)| failures.iter().all(|failure| failure.key != **key));
+            let deleted: Vec<LtxName> = deleted.map(|(&name, _)| name).collect();
+            self.state().forget(&deleted);
+            released.files.extend(deleted);
+            released.failures.extend(failures);
+        }
+        Ok(())
+    }
+
+    /// The wall clock, but no further ahead than the monotonic clock has come since the start.
+    fn believable(&self, now: UnixMillis) -> UnixMillis {
+        let (wall, instant) = self.began;
+        let elapsed = i64::try_from(instant.elapsed().as_millis()).unwrap_or(i64::MAX);
+        now.min(UnixMillis(wall.0.saturating_add(elapsed)))
+    }
+
+    /// The inventory, listed if necessary.
+    async fn current(&self) -> Result<Inventory> {
+        let known = self.inventory();
+        match known {
+            Some(inventory) => Ok(inventory),
+            None => self.list().await,
+        }
+    }
+
+    async fn list(&self) -> Result<Inventory> {
+        self.state().inventory = None;
+        let listed = Inventory::load(&*self.bucket).await?;
+        for name in listed.undersized() {
+            tracing::warn!(%name, location = self.bucket.location(), "object is too small to be an LTX file");
+        }
+        let mut state = self.state();
+        Ok(state.replace(listed).clone())
+    }
+
+    fn levels(&self) -> impl Iterator<Item = (Level, Duration)> {
+        Level::compacted().zip(self.settings.levels.iter().copied())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes a listing, and what was published while it was made.
+    fn replace(&mut self, mut listed: Inventory) -> &Inventory {
+        self.noted.drain(..).for_each(|entry| listed.insert(entry));
+        self.corrupt.iter().for_each(|name| listed.remove(name));
+        for level in Level::compacted() {
+            let done = &mut self.done[usize::from(level.number())];
+            *done = done.or_else(|| listed.newest(level).and_then(|entry| entry.modified));
+        }
+        self.inventory.insert(listed)
+    }
+
+    fn note(&mut self, entry: Entry) {
+        match &mut self.inventory {
+            Some(inventory) => inventory.insert(entry),
+            None => self.noted.push(entry),
+        }
+    }
+
+    fn forget(&mut self, names: &[LtxName]) {
+        if let Some(inventory) = &mut self.inventory {
+            names.iter().for_each(|name| inventory.remove(name));
+        }
+        self.noted.retain(|entry| !names.contains(&entry.name));
+    }
+}
+
+/// The time before which nothing is tried after a failure. A clock that went back does not prolong the wait.
+fn not_before(failed: Option<UnixMillis>, now: UnixMillis) -> UnixMillis {
+    failed.filter(|&failed| failed <= now).map_or(UnixMillis(i64::MIN), |failed| later(failed, RETRY_AFTER))
+}
+
+fn later(time: UnixMillis, by: Duration) -> UnixMillis {
+    UnixMillis(time.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+}

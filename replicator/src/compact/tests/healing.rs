@@ -1,0 +1,203 @@
+//! Failures: of the store, of the process, of what is stored.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_request_publishes_nothing_and_is_repeated_later() {
+    for fault in ["GET 0000/0000000000000003", "WRITE 0001", "FINISH 0001", "LIST"] {
+        let mut rig = Rig::new();
+        for _ in 0..4 {
+            rig.commit(30);
+        }
+        rig.bucket.fail(fault, 1);
+        let error = rig.run().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+        assert_eq!(rig.bucket.level(1), [], "{fault}");
+        let aborts = rig.bucket.take_log("ABORT").len();
+        assert_eq!(aborts, usize::from(fault.starts_with("WRITE")), "{fault}");
+        let retry = rig.compactor.next_due(rig.now()).unwrap();
+        assert_eq!(retry.0, rig.now().0 + 30_000, "{fault}: neither at once nor never");
+        rig.pass(30 * SECOND).await;
+        rig.run().await.unwrap();
+        assert_eq!(rig.bucket.take_log("LIST").len(), 1, "{fault}: looks again after an error");
+        assert_eq!(rig.bucket.level(1), [(2, 4)], "{fault}");
+        rig.judge();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_input_that_fails_late_aborts_the_upload() {
+    let mut rig = Rig::new();
+    rig.page_size = 65536;
+    rig.commit(2);
+    rig.commit(200);
+    let name = LtxName::l0(Txid(2));
+    let mut file = rig.bucket.get_bytes(name);
+    *file.last_mut().unwrap() ^= 1;
+    rig.bucket.replace(name, file);
+    let error = rig.run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("spy:/0000/0000000000000002-0000000000000002.ltx"), "{error}");
+    assert_eq!(rig.bucket.take_log("ABORT").len(), 1);
+    assert_eq!(rig.bucket.level(1), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_object_is_a_gap_until_a_snapshot_spans_it() {
+    let mut rig = Rig::new();
+    for _ in 0..6 {
+        rig.commit(20);
+    }
+    rig.compactor.adopt(Inventory::load(&rig.bucket).await.unwrap());
+    rig.bucket.remove(LtxName::l0(Txid(4)));
+    let error = rig.run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    rig.pass(30 * SECOND).await;
+    let report = rig.run().await.unwrap();
+    assert_eq!(rig.bucket.level(1), [(2, 3)], "up to the gap");
+    let gap = report.gap.unwrap();
+    assert_eq!((gap.after, gap.next), (Txid(3), Txid(5)));
+
+    // Known by now: no more looking, no more requests, and nothing above it is deleted.
+    rig.pass(3600 * SECOND).await;
+    rig.bucket.take_log("");
+    assert_eq!(rig.compactor.next_due(rig.now()), None);
+    assert_eq!(rig.run().await.unwrap().gap, Some(gap));
+    assert_eq!(rig.bucket.take_log("LIST").len(), 0);
+    rig.compactor.enforce_retention(rig.now()).await.unwrap();
+    assert_eq!(rig.bucket.level(0), [(1, 1), (5, 5), (6, 6)]);
+
+    rig.snapshot();
+    rig.commit(20);
+    rig.pass(30 * SECOND).await;
+    let report = rig.run().await.unwrap();
+    assert_eq!(report.gap, None);
+    assert_eq!(rig.bucket.level(1), [(2, 3), (5, 7)]);
+    let restorable = rig.judge();
+    assert_eq!(restorable.last(), Some(&7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_object_that_comes_back_is_noticed() {
+    let mut rig = Rig::new();
+    for _ in 0..3 {
+        rig.commit(20);
+    }
+    let second = rig.bucket.get_bytes(LtxName::l0(Txid(2)));
+    rig.bucket.remove(LtxName::l0(Txid(2)));
+    rig.restart();
+    assert!(rig.run().await.unwrap().gap.is_some());
+    rig.bucket.replace(LtxName::l0(Txid(2)), second.clone());
+    rig.compactor.note_published(LtxName::l0(Txid(2)), second.len() as u64, rig.now());
+    rig.pass(30 * SECOND).await;
+    let report = rig.run().await.unwrap();
+    assert_eq!((report.gap, rig.bucket.level(1)), (None, vec![(2, 3)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrupt_object_counts_as_lost() {
+    let mut rig = Rig::new();
+    for _ in 0..4 {
+        rig.commit(20);
+    }
+    let third = LtxName::l0(Txid(3));
+    for bad in [vec![7; 500], rig.bucket.get_bytes(LtxName::l0(Txid(2))), vec![1; 20]] {
+        let good = rig.bucket.get_bytes(third);
+        rig.bucket.replace(third, bad);
+        rig.restart();
+        let first = rig.run().await;
+        if let Err(error) = first {
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert!(error.to_string().contains("0000/0000000000000003-0000000000000003.ltx"), "{error}");
+            rig.pass(30 * SECOND).await;
+            let report = rig.run().await.unwrap();
+            assert_eq!(report.gap.map(|gap| (gap.after.0, gap.next.0)), Some((2, 4)));
+        }
+        assert_eq!(rig.bucket.level(1), [(2, 2)]);
+        rig.bucket.replace(third, good);
+        rig.pass(30 * SECOND).await;
+    }
+    rig.judge();
+}
+
+/// The process dies after the object is there and before anything else; the next one sees a listing with or without
+/// it, and with more files than before.
+#[tokio::test(start_paused = true)]
+async fn a_crash_after_publication_is_harmless() {
+    for stale in [false, true] {
+        for more in [false, true] {
+            let mut rig = Rig::new();
+            for _ in 0..4 {
+                rig.commit(20);
+            }
+            rig.run().await.unwrap();
+            assert_eq!(rig.bucket.level(1), [(2, 4)]);
+            rig.restart();
+            if more {
+                rig.commit(20);
+            }
+            let mut inventory = Inventory::load(&rig.bucket).await.unwrap();
+            if stale {
+                let hidden: Vec<LtxName> =
+                    inventory.iter().map(|entry| entry.name).filter(|name| name.level != Level::L0).collect();
+                hidden.iter().for_each(|name| inventory.remove(name));
+            }
+            rig.compactor.adopt(inventory);
+            rig.pass(30 * SECOND).await;
+            rig.run().await.unwrap();
+            let expected: &[(u64, u64)] = match (stale, more) {
+                (_, false) => &[(2, 4)],
+                (false, true) => &[(2, 4), (5, 5)],
+                (true, true) => &[(2, 4), (2, 5)],
+            };
+            assert_eq!(rig.bucket.level(1), expected, "stale {stale}, more {more}");
+            // Overlaps are merged further as well.
+            rig.commit(20);
+            rig.restart();
+            rig.pass(3600 * SECOND).await;
+            rig.run().await.unwrap();
+            let last = rig.last();
+            assert_eq!(rig.bucket.level(3).last().map(|range| range.1), Some(last));
+            rig.judge();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_object_under_the_name_is_left_alone_and_used() {
+    let mut rig = Rig::new();
+    for _ in 0..3 {
+        rig.commit(20);
+    }
+    let name = LtxName { level: Level::L1, min: Txid(2), max: Txid(3) };
+    let theirs = rig.encode(name, &(0..20).collect::<Vec<_>>());
+    rig.compactor.adopt(Inventory::load(&rig.bucket).await.unwrap());
+    rig.bucket.replace(name, theirs.clone());
+    let error = rig.run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().contains("L1 0000000000000002-0000000000000003"), "{error}");
+    rig.pass(30 * SECOND).await;
+    rig.run().await.unwrap();
+    assert_eq!(rig.bucket.get_bytes(name), theirs);
+    assert_eq!(rig.bucket.level(2), [(2, 3)]);
+    rig.judge();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_dropped_half_way_can_be_repeated() {
+    let mut rig = Rig::new();
+    for _ in 0..5 {
+        rig.commit(20);
+    }
+    for polls in 0..40 {
+        let mut run = Box::pin(rig.compactor.run_due(rig.now()));
+        for _ in 0..polls {
+            if futures::poll!(&mut run).is_ready() {
+                break;
+            }
+        }
+    }
+    rig.run().await.unwrap();
+    assert_eq!(rig.bucket.level(1), [(2, 5)]);
+    rig.judge();
+}
