@@ -52,10 +52,15 @@ pub fn main() -> ExitCode {
 /// Runs the program with these arguments (without its name) in these surroundings.
 #[must_use]
 pub fn run(arguments: Vec<OsString>, environment: &Environment) -> Outcome {
-    match parse(arguments) {
+    let is_wal = arguments.first().is_some_and(|name| name == "wal");
+    let mut outcome = match parse(arguments) {
         Ok(command) => commands::run(command, environment).unwrap_or_else(|error| failure(&error)),
         Err(outcome) => outcome,
+    };
+    if is_wal {
+        outcome.stderr.insert_str(0, "Warning: 'wal' command is deprecated, please use 'ltx' instead\n");
     }
+    outcome
 }
 
 fn parse(arguments: Vec<OsString>) -> std::result::Result<args::Command, Outcome> {
@@ -69,8 +74,10 @@ fn parse(arguments: Vec<OsString>) -> std::result::Result<args::Command, Outcome
     })?;
     let matches = root.try_get_matches_from(std::iter::once(OsString::from("replicator")).chain(arguments));
     let parsed = matches.and_then(|matches| args::Cli::from_arg_matches(&matches));
-    parsed.map(|cli| cli.command).map_err(|error| {
+    parsed.map(|cli| cli.command).map_err(|mut error| {
         use clap::error::ErrorKind as Kind;
+        // "To pass it as a value, use --" is never what was meant here.
+        error.remove(clap::error::ContextKind::Suggested);
         let text = error.render().to_string();
         match error.kind() {
             Kind::DisplayHelp | Kind::DisplayVersion => Outcome { stdout: text, ..Outcome::default() },

@@ -198,7 +198,7 @@ impl Daemon {
 
     /// Waits for what happens, until it is time to stop.
     async fn serve(mut self, signals: &mut dyn Signals) -> Result<u8> {
-        let mut work = self.options.once.clone().map(|once| once.run(&self.fleet));
+        let mut work = self.options.once.map(|once| once.run(&self.fleet));
         let mut failure = None;
         loop {
             let event = match self.wake(signals, work.as_mut()).await {

@@ -8,7 +8,10 @@
 mod formats;
 mod regressions;
 mod replicate_for_them;
+mod restore_command;
 mod restore_theirs;
 mod scene;
+mod service;
 mod take_over;
+mod tidy;
 mod witness_alone;

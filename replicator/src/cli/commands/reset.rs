@@ -35,11 +35,10 @@ pub(super) fn run(context: &Context<'_>, args: &Reset) -> Result<Outcome> {
     }
     let known = config.as_ref().and_then(|config| config.find(&path));
     let meta = known.map_or_else(|| sync::default_meta_dir(&path), |database| database.options.meta_dir);
-    let mut outcome = Outcome::default();
-    outcome.stderr = config.map(|config| warning_lines(&config.warnings)).unwrap_or_default();
-    outcome.stdout = reset(disk, &path, &meta, args.dry_run)
+    let stdout = reset(disk, &path, &meta, args.dry_run)
         .map_err(|error| Error::io(format!("reset of {} failed", meta.display()), error))?;
-    Ok(outcome)
+    let stderr = config.map(|config| warning_lines(&config.warnings)).unwrap_or_default();
+    Ok(Outcome { code: 0, stdout, stderr })
 }
 
 /// The configuration: the named one must be there, the default one need not.

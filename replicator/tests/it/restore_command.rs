@@ -1,0 +1,138 @@
+//! `restore` from the command line: what each flag does.
+
+use std::path::Path;
+
+use crate::service::{Desk, insert, rows};
+
+/// A replica with transactions 1 (3 rows) and 2 (5 rows), listed in `c.yml`.
+fn replica() -> (Desk, String) {
+    let desk = Desk::new();
+    let url = format!("file://{}", desk.path("backup").display());
+    desk.write("c.yml", "dbs:\n- path: app.db\n  replicas:\n  - name: main\n    path: backup\n");
+    let db = desk.app("app.db");
+    for count in [3, 2] {
+        insert(&db, count);
+        let (code, log) = desk.run(&["replicate", "-once", "app.db", &url]);
+        assert_eq!(code, 0, "{log}");
+    }
+    (desk, url)
+}
+
+fn restored(desk: &Desk, flags: &[&str], url: &str) -> i64 {
+    let _ = std::fs::remove_file(desk.path("out.db"));
+    let line: Vec<&str> = ["restore", "-o", "out.db"].iter().chain(flags).copied().chain([url]).collect();
+    let (code, log) = desk.run(&line);
+    assert_eq!(code, 0, "{flags:?}: {log}");
+    rows(&desk.path("out.db"))
+}
+
+#[test]
+fn each_flag_acts() {
+    let (desk, url) = replica();
+    assert_eq!(restored(&desk, &[], &url), 5);
+    assert_eq!(restored(&desk, &["-txid", "0000000000000001"], &url), 3);
+    assert_eq!(restored(&desk, &["-parallelism", "1", "-integrity-check", "full"], &url), 5);
+    assert_eq!(restored(&desk, &["-timestamp", "2100-01-01T00:00:00Z"], &url), 5);
+    let (early, log) = desk.run(&["restore", "-o", "early.db", "-timestamp", "2000-01-01T00:00:00Z", &url]);
+    assert_eq!(early, 1, "{log}");
+    assert!(!desk.path("early.db").exists());
+
+    // The output exists: an error, left alone, or replaced.
+    let (code, log) = desk.run(&["restore", "-o", "out.db", &url]);
+    assert!(code == 1 && log.contains("-force"), "{log}");
+    let (code, log) = desk.run(&["restore", "-o", "out.db", "-if-db-not-exists", &url]);
+    assert!(code == 0 && log.contains("already exists"), "{log}");
+    std::fs::write(desk.path("out.db"), "something else").unwrap();
+    assert_eq!(desk.run(&["restore", "-o", "out.db", "-force", &url]).0, 0);
+    assert_eq!(rows(&desk.path("out.db")), 5);
+
+    // By its name in the configuration, to another place and to its own.
+    let line = ["restore", "-config", "c.yml", "-replica", "main", "-o", "named.db", "app.db"];
+    assert_eq!(desk.run(&line).0, 0);
+    assert_eq!(rows(&desk.path("named.db")), 5);
+    let (code, log) = desk.run(&["restore", "-config", "c.yml", "-v", "-if-db-not-exists", "app.db"]);
+    assert!(code == 0 && log.contains("already exists"), "{log}");
+}
+
+#[test]
+fn an_empty_replica_is_an_error_unless_allowed() {
+    let desk = Desk::new();
+    let url = format!("file://{}", desk.path("nothing").display());
+    let (code, log) = desk.run(&["restore", "-o", "out.db", &url]);
+    assert!(code == 1 && log.contains("no matching backup files available"), "{log}");
+    let (code, log) = desk.run(&["restore", "-o", "out.db", "-if-replica-exists", &url]);
+    assert!(code == 0 && log.contains("no matching backups found"), "{log}");
+    assert!(!desk.path("out.db").exists());
+}
+
+/// Standard output of a successful run, as JSON.
+fn json(desk: &Desk, arguments: &[&str]) -> serde_json::Value {
+    let output = desk.command(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn json_is_the_only_thing_on_standard_output() {
+    let (desk, _) = replica();
+    let line = ["restore", "-config", "c.yml", "-json", "-o", "out.db", "app.db"];
+    let plan = json(&desk, &[&line[..], &["-dry-run"]].concat());
+    assert!(!desk.path("out.db").exists());
+    assert_eq!((&plan["source"], &plan["replica"]), (&"app.db".into(), &"file".into()));
+    assert_eq!(plan["target_path"], desk.path("out.db").display().to_string());
+    assert_eq!(
+        (&plan["min_txid"], &plan["max_txid"]),
+        (&"0000000000000001".into(), &"0000000000000002".into())
+    );
+    let file = plan["files"][0].as_object().unwrap();
+    let keys: Vec<&str> = file.keys().map(String::as_str).collect();
+    assert_eq!(keys.len(), 6, "{keys:?}");
+    for key in ["level", "name", "min_txid", "max_txid", "size", "timestamp"] {
+        assert!(file.contains_key(key), "{key}");
+    }
+
+    let result = json(&desk, &line);
+    assert_eq!(result["db_path"], desk.path("out.db").display().to_string());
+    assert_eq!((&result["replica"], &result["txid"]), (&"file".into(), &"0000000000000002".into()));
+    assert_eq!(result["integrity_check"], "quick");
+    assert!(result["duration_ms"].is_u64());
+}
+
+#[test]
+fn a_dry_run_prints_the_plan() {
+    let (desk, url) = replica();
+    let (code, text) = desk.run(&["restore", "-o", "out.db", "-dry-run", &url]);
+    assert_eq!(code, 0, "{text}");
+    for line in [
+        "Restore plan:",
+        "  replica: file",
+        "  txid range: 0000000000000001 - 0000000000000002",
+        "level  file",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(!desk.path("out.db").exists());
+}
+
+/// A backup that Litestream 0.3.13 made.
+#[test]
+fn a_backup_of_0_3_is_restored_by_generation_and_index() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/golden/0.3.13-4096");
+    let url = format!("file://{}", golden.canonicalize().unwrap().display());
+    let desk = Desk::new();
+    let generation = "24a7e1693b7ea52a";
+    let size = |flags: &[&str]| {
+        let line: Vec<&str> =
+            ["restore", "-force", "-o", "out.db"].iter().chain(flags).copied().chain([&*url]).collect();
+        let (code, log) = desk.run(&line);
+        assert_eq!(code, 0, "{flags:?}: {log}");
+        std::fs::metadata(desk.path("out.db")).unwrap().len()
+    };
+    let latest = size(&[]);
+    assert_eq!(size(&["-generation", generation]), latest);
+    assert!(size(&["-index", "00000001"]) <= latest);
+    let plan = json(&desk, &["restore", "-dry-run", "-json", "-o", "x.db", &url]);
+    assert!(plan["files"].as_array().unwrap().len() > 1, "{plan}");
+    let (code, log) = desk.run(&["restore", "-o", "x.db", "-generation", "0000000000000000", &url]);
+    assert_eq!(code, 1, "{log}");
+}

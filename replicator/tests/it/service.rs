@@ -1,0 +1,346 @@
+//! `replicate` as a service: signals, the child process, exit codes, directories, one-shot runs, metrics.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use conformance::process::{Process, Signal, wait_for};
+use rusqlite::Connection;
+
+use crate::scene::PATIENCE;
+
+/// A directory for databases, their replicas and a configuration.
+pub struct Desk {
+    folder: tempfile::TempDir,
+}
+
+impl Desk {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    /// The product with these arguments, in this directory and with nothing of the environment that matters.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_replicator"));
+        command.args(arguments).current_dir(self.folder.path());
+        for name in ["LITESTREAM_CONFIG", "LOG_LEVEL"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Starts the product; its output goes to a file.
+    pub fn start(&self, arguments: &[&str]) -> Process {
+        Process::start(&mut self.command(arguments), &self.path("log")).unwrap()
+    }
+
+    /// Runs the product to its end. Returns its exit code and what it printed.
+    pub fn run(&self, arguments: &[&str]) -> (i32, String) {
+        let mut process = self.start(arguments);
+        let status = process.wait(PATIENCE).unwrap();
+        (code(status), process.output())
+    }
+
+    /// Opens a database as the application.
+    pub fn app(&self, name: &str) -> Connection {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let db = Connection::open(path).unwrap();
+        db.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE IF NOT EXISTS t(x)").unwrap();
+        db
+    }
+
+    /// Rows of a replica in a directory, after a restore.
+    pub fn rows_in_replica(&self, replica: &str) -> i64 {
+        let output = self.path("check.db");
+        let _ = std::fs::remove_file(&output);
+        let url = format!("file://{}", self.path(replica).display());
+        let (code, text) = self.run(&["restore", "-o", "check.db", &url]);
+        assert_eq!(code, 0, "{text}");
+        rows(&output)
+    }
+}
+
+pub fn rows(database: &Path) -> i64 {
+    let db = Connection::open(database).unwrap();
+    db.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+}
+
+pub fn insert(db: &Connection, count: i64) {
+    for _ in 0..count {
+        db.execute("INSERT INTO t VALUES (randomblob(100))", []).unwrap();
+    }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
+}
+
+fn wait_for_text(process: &Process, text: &str) {
+    wait_for(text, PATIENCE, || process.output().contains(text).then_some(())).unwrap();
+}
+
+#[test]
+fn a_start_script_of_restore_then_replicate_exec_runs_unchanged() {
+    let desk = Desk::new();
+    desk.write("litestream.yml", "dbs:\n  - path: app.db\n    replicas:\n      - path: backup\n");
+    desk.write("app.sh", "#!/bin/sh\nset -e\n\"$REPLICATOR\" version >/dev/null\nexit ${APP_CODE:-0}\n");
+    let script = "set -e\n\"$REPLICATOR\" restore -if-replica-exists -if-db-not-exists -config litestream.yml app.db\n\
+                  exec \"$REPLICATOR\" replicate -config litestream.yml -exec \"sh app.sh 'an argument'\"\n";
+    let start = |app_code: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(desk.path("")).env("APP_CODE", app_code);
+        command.env("REPLICATOR", env!("CARGO_BIN_EXE_replicator"));
+        let mut process = Process::start(&mut command, &desk.path("log")).unwrap();
+        let status = process.wait(PATIENCE).unwrap();
+        (code(status), process.output())
+    };
+    // First start ever: no replica, no database; the child's code is ours.
+    let (first, log) = start("0");
+    assert_eq!(first, 0, "{log}");
+    assert_eq!(start("7").0, 7);
+    // Written while nothing ran, then a very short child: its end is followed by a final sync.
+    let db = desk.app("app.db");
+    insert(&db, 10);
+    let (third, log) = start("0");
+    assert_eq!(third, 0, "{log}");
+    assert_eq!(desk.rows_in_replica("backup"), 10);
+    // The machine is lost, the script brings the database back.
+    drop(db);
+    for name in ["app.db", "app.db-wal", "app.db-shm"] {
+        let _ = std::fs::remove_file(desk.path(name));
+    }
+    std::fs::remove_dir_all(desk.path(".app.db-litestream")).unwrap();
+    let (fourth, log) = start("0");
+    assert_eq!(fourth, 0, "{log}");
+    assert_eq!(rows(&desk.path("app.db")), 10);
+}
+
+#[test]
+fn every_signal_ends_with_a_final_sync() {
+    for signal in [Signal::Terminate, Signal::Interrupt, Signal::HangUp] {
+        let desk = Desk::new();
+        let db = desk.app("app.db");
+        let url = format!("file://{}", desk.path("backup").display());
+        let mut process = desk.start(&["replicate", "app.db", &url]);
+        wait_for_text(&process, "full copy complete");
+        insert(&db, 25);
+        process.signal(signal).unwrap();
+        let status = process.wait(PATIENCE).unwrap();
+        assert_eq!(status.code(), Some(0), "{signal:?}: {}", process.output());
+        assert_eq!(desk.rows_in_replica("backup"), 25, "{signal:?}");
+    }
+}
+
+#[test]
+fn the_signal_reaches_the_child_and_its_death_by_it_is_no_failure() {
+    let desk = Desk::new();
+    let db = desk.app("app.db");
+    let url = format!("file://{}", desk.path("backup").display());
+    for (script, expected) in [("exec sleep 60", 0), ("trap 'exit 3' TERM; while :; do sleep 0.05; done", 3)]
+    {
+        desk.write("child.sh", &format!("echo child is up\n{script}\n"));
+        let mut process = desk.start(&["replicate", "-exec", "sh child.sh", "app.db", &url]);
+        wait_for_text(&process, "child is up");
+        std::fs::write(desk.path("log"), "").unwrap();
+        insert(&db, 5);
+        process.signal(Signal::Terminate).unwrap();
+        let status = process.wait(PATIENCE).unwrap();
+        assert_eq!(status.code(), Some(expected), "{}", process.output());
+    }
+    assert_eq!(desk.rows_in_replica("backup"), 10);
+}
+
+#[test]
+fn a_replica_that_stays_behind_is_told_by_the_exit_code() {
+    let desk = Desk::new();
+    let db = desk.app("app.db");
+    insert(&db, 3);
+    // The replica's directory cannot be made: a file is in its place.
+    desk.write("blocked", "x");
+    let config = format!(
+        "shutdown-sync-timeout: 1s\ndbs:\n- path: app.db\n  replica: {{path: {}}}\n- path: good.db\n  replica: {{path: good}}\n",
+        desk.path("blocked/backup").display()
+    );
+    desk.write("c.yml", &config);
+    let good = desk.app("good.db");
+    insert(&good, 4);
+    let mut process = desk.start(&["replicate", "-config", "c.yml"]);
+    wait_for_text(&process, "full copy complete");
+    wait_for_text(&process, "level=ERROR");
+    process.signal(Signal::Terminate).unwrap();
+    let status = process.wait(PATIENCE).unwrap();
+    assert_eq!(status.code(), Some(1), "{}", process.output());
+    assert!(process.output().contains("final sync failed"), "{}", process.output());
+    // The broken one did not keep the other from being replicated.
+    assert_eq!(desk.rows_in_replica("good"), 4);
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let desk = Desk::new();
+    let _db = desk.app("app.db");
+    desk.write(
+        "child.sh",
+        "trap '' TERM\necho child is up\nwhile :; do sleep 0.05; kill -0 $PPID || exit; done\n",
+    );
+    let url = format!("file://{}", desk.path("backup").display());
+    let mut process = desk.start(&["replicate", "-exec", "sh child.sh", "app.db", &url]);
+    wait_for_text(&process, "child is up");
+    process.signal(Signal::Terminate).unwrap();
+    wait_for_text(&process, "sending signal");
+    process.signal(Signal::Terminate).unwrap();
+    let status = process.wait(PATIENCE).unwrap();
+    assert_eq!(status.code(), Some(1), "{}", process.output());
+    assert!(process.output().contains("second signal"), "{}", process.output());
+}
+
+#[test]
+fn databases_of_a_watched_directory_come_and_go() {
+    let desk = Desk::new();
+    let first = desk.app("tenants/a.db");
+    insert(&first, 1);
+    desk.write(
+        "c.yml",
+        "dbs:\n- dir: tenants\n  pattern: '*.db'\n  recursive: true\n  watch: true\n  replica: {path: backup}\n",
+    );
+    let mut process = desk.start(&["replicate", "-config", "c.yml", "-log-level", "debug"]);
+    wait_for_text(&process, "full copy complete");
+    let second = desk.app("tenants/sub/b.db");
+    insert(&second, 2);
+    wait_for("a copy of b.db", PATIENCE, || desk.path("backup/sub/b.db/ltx/0").is_dir().then_some(()))
+        .unwrap();
+    drop(first);
+    std::fs::remove_file(desk.path("tenants/a.db")).unwrap();
+    wait_for_text(&process, "database is gone");
+    insert(&second, 3);
+    process.signal(Signal::Terminate).unwrap();
+    let status = process.wait(PATIENCE).unwrap();
+    assert_eq!(status.code(), Some(0), "{}", process.output());
+    assert_eq!(desk.rows_in_replica("backup/sub/b.db"), 5);
+    assert_eq!(desk.rows_in_replica("backup/a.db"), 1);
+}
+
+#[test]
+fn one_shot_replication_copies_what_there_is_and_fails_without_a_database() {
+    let desk = Desk::new();
+    let url = format!("file://{}", desk.path("backup").display());
+    let (missing, log) = desk.run(&["replicate", "-once", "app.db", &url]);
+    assert_eq!(missing, 1, "{log}");
+    assert!(log.contains("Error: database does not exist"), "{log}");
+    let db = desk.app("app.db");
+    for expected in [4, 8] {
+        insert(&db, 4);
+        let (code, log) = desk.run(&["replicate", "-once", "app.db", &url]);
+        assert_eq!(code, 0, "{log}");
+        assert_eq!(desk.rows_in_replica("backup"), expected);
+    }
+}
+
+#[test]
+fn an_absent_database_is_restored_before_the_child_starts() {
+    let desk = Desk::new();
+    let url = format!("file://{}", desk.path("backup").display());
+    insert(&desk.app("app.db"), 6);
+    assert_eq!(desk.run(&["replicate", "-once", "app.db", &url]).0, 0);
+    let line = ["replicate", "-restore-if-db-not-exists", "-exec", "test -s copy.db", "copy.db", &url];
+    let (code, log) = desk.run(&line);
+    assert_eq!(code, 0, "{log}");
+    assert_eq!(rows(&desk.path("copy.db")), 6);
+    // A replica that cannot be restored is not one that is empty: the child must not start on an empty database.
+    std::fs::remove_file(desk.path("copy.db")).unwrap();
+    std::fs::remove_dir_all(desk.path(".copy.db-litestream")).unwrap();
+    for level in std::fs::read_dir(desk.path("backup/ltx")).unwrap() {
+        for file in std::fs::read_dir(level.unwrap().path()).unwrap() {
+            std::fs::write(file.unwrap().path(), [0x55; 4096]).unwrap();
+        }
+    }
+    let (code, log) =
+        desk.run(&["replicate", "-restore-if-db-not-exists", "-exec", "touch started", "copy.db", &url]);
+    assert_eq!(code, 1, "{log}");
+    assert!(!desk.path("started").exists(), "{log}");
+}
+
+#[test]
+fn metrics_move_with_reality() {
+    let desk = Desk::new();
+    let db = desk.app("app.db");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    desk.write(
+        "c.yml",
+        &format!("addr: 127.0.0.1:{port}\ndbs:\n- path: app.db\n  replica: {{path: backup}}\n"),
+    );
+    let process = desk.start(&["replicate", "-config", "c.yml"]);
+    let scrape = || {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    };
+    let value = |name: &str| -> Option<f64> {
+        let answer = scrape()?;
+        let line = answer.lines().find(|line| line.starts_with(&format!("{name}{{")))?;
+        line.rsplit(' ').next()?.parse().ok()
+    };
+    let txid = wait_for("a first transaction", PATIENCE, || value("litestream_replica_txid")).unwrap();
+    insert(&db, 1);
+    wait_for("the next transaction", PATIENCE, || {
+        (value("litestream_replica_txid")? > txid && value("litestream_replica_lag_seconds")? == 0.0)
+            .then_some(())
+    })
+    .unwrap();
+    assert!(value("litestream_db_size").unwrap() >= 8192.0);
+    process.terminate(PATIENCE).unwrap();
+}
+
+#[test]
+fn the_log_goes_where_and_how_the_configuration_says() {
+    let desk = Desk::new();
+    let _db = desk.app("app.db");
+    let run = |logging: &str, flags: &[&str], level: Option<&str>| {
+        desk.write(
+            "c.yml",
+            &format!("{logging}\nunknown-key: 1\ndbs:\n- path: app.db\n  replica: {{path: backup}}\n"),
+        );
+        let mut command = desk.command(&["replicate", "-config", "c.yml", "-once"]);
+        command.args(flags).envs(level.map(|level| ("LOG_LEVEL", level)));
+        let output = command.output().unwrap();
+        assert!(output.status.success());
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (out, err) = run("logging: {type: json}", &[], None);
+    assert!(out.starts_with("{\"time\":\"") && err.is_empty(), "{out}{err}");
+    assert!(out.contains("unknown-key: unknown key, ignored"), "{out}");
+    let (out, err) = run("logging: {stderr: true, type: pretty}", &[], None);
+    assert!(out.is_empty() && err.contains(" INF replicator version="), "{out}{err}");
+    let (out, _) = run("logging: {level: error}", &[], None);
+    assert_eq!(out, "");
+    let (out, _) = run("logging: {level: error}", &[], Some("warn"));
+    assert!(out.contains("level=WARN") && !out.contains("level=INFO"), "{out}");
+    let (out, _) = run("logging: {level: error}", &["-log-level", "debug"], Some("warn"));
+    assert!(out.contains("level=INFO"), "{out}");
+}
+
+#[test]
+fn encryption_that_was_asked_for_is_not_left_out() {
+    let desk = Desk::new();
+    let _db = desk.app("app.db");
+    desk.write(
+        "c.yml",
+        "dbs:\n- path: app.db\n  replicas:\n  - path: backup\n    age: {recipients: [age1x]}\n",
+    );
+    let (code, log) = desk.run(&["replicate", "-config", "c.yml", "-once"]);
+    assert_eq!(code, 1, "{log}");
+    assert!(log.contains("line 5: age encryption") && !desk.path("backup").exists(), "{log}");
+}
