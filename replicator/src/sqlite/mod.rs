@@ -24,7 +24,7 @@ mod view;
 
 pub use header::{DbHeader, engine_is_affected, require_fixed_engine};
 pub use log::Span;
-pub use source::{CheckpointMode, CheckpointOutcome, LongView, Opened, Source};
+pub use source::{CheckpointMode, CheckpointOutcome, LongView, Opened, Pin, Source};
 pub use view::{DbFacts, PinnedView, SourceFiles};
 
 #[cfg(test)]

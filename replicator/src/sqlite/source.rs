@@ -250,7 +250,8 @@ impl Source {
         let mut reader = Reader::open(&self.path, self.vfs.as_deref(), self.busy_timeout)?;
         reader.begin(&self.path)?;
         let view = self.view_pinned_by(&reader)?;
-        Ok(LongView { _reader: reader, view })
+        let pin = Pin { _reader: reader, _files: Arc::clone(&self.files) };
+        Ok(LongView { pin, view })
     }
 
     /// Decides from an index header read *after* the reader began. If the log was all copied back by then, the
@@ -306,9 +307,23 @@ impl Source {
 /// A view with its own reader. Checkpoints cannot complete while it lives.
 pub struct LongView {
     // First: the connection closes before the last reference to the files can go.
-    _reader: Reader,
+    pin: Pin,
     /// The pages.
     pub view: PinnedView,
+}
+
+/// What keeps a view exact. Dropping it closes a connection, which may block.
+pub struct Pin {
+    _reader: Reader,
+    _files: Arc<SourceFiles>,
+}
+
+impl LongView {
+    /// The view and what keeps it exact, to be dropped by the caller where blocking is allowed.
+    #[must_use]
+    pub fn into_parts(self) -> (PinnedView, Pin) {
+        (self.view, self.pin)
+    }
 }
 
 fn open_db_file(

@@ -110,11 +110,13 @@ pub async fn publish(
     if txid != Txid(1) {
         let header = image_header(&view, Txid(1), txid, timestamp);
         let name = LtxName::snapshot(txid);
-        upload_image(host, bucket, Arc::clone(&view), name, header, None).await?;
+        let (_, size) = upload_image(host, bucket, Arc::clone(&view), name, header, None).await?;
+        shared.compactor.note_published(name, size, timestamp);
     }
     let header = image_header(&view, txid, txid, timestamp);
-    let (table, _) =
-        upload_image(host, bucket, Arc::clone(&view), LtxName::l0(txid), header, Some(table)).await?;
+    let name = LtxName::l0(txid);
+    let (table, size) = upload_image(host, bucket, Arc::clone(&view), name, header, Some(table)).await?;
+    shared.compactor.note_published(name, size, timestamp);
     let staged = Staged { txid, position: view.position, is_base: true };
     let chain = Chain {
         local,

@@ -20,6 +20,9 @@ use super::session::Session;
 use super::task::{Shared, SnapshotRequest, SnapshotSource, Stop};
 use super::upload::UploadEnd;
 
+/// Staged files are removed in batches of at least this many.
+const TIDY_FILES: u64 = 32;
+
 /// Why following ended.
 pub enum Ended {
     /// There is no database.
@@ -97,6 +100,8 @@ pub struct Follower<'a> {
     checkpoint_backoff: Backoff,
     checkpoint_not_before: Instant,
     copy_backoff: Backoff,
+    /// Staged files up to here have been tidied up.
+    tidied: Txid,
 }
 
 impl<'a> Follower<'a> {
@@ -116,6 +121,7 @@ impl<'a> Follower<'a> {
             checkpoint_backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(30)),
             checkpoint_not_before: now,
             copy_backoff: Backoff::new(*monitor_interval, Duration::from_secs(30)),
+            tidied: Txid(0),
         }
     }
 
@@ -332,8 +338,12 @@ impl<'a> Follower<'a> {
     /// Removes staged files that are no longer needed.
     async fn tidy(&mut self) {
         let Some(replicated) = self.shared.status().replicated_txid else { return };
-        if let Err(error) = self.blocking(move |session, _| session.tidy(replicated)).await {
-            self.shared.report("tidy up staged files", &error);
+        if replicated.0.saturating_sub(self.tidied.0) < TIDY_FILES {
+            return;
+        }
+        match self.blocking(move |session, _| session.tidy(replicated)).await {
+            Ok(()) => self.tidied = replicated,
+            Err(error) => self.shared.report("tidy up staged files", &error),
         }
     }
 

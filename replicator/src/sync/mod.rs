@@ -12,6 +12,7 @@ mod follow;
 mod handle;
 pub mod image;
 pub mod local;
+mod maintain;
 mod options;
 pub mod pages;
 mod policy;

@@ -17,9 +17,6 @@ use super::reconcile::{Reconciled, reconcile};
 /// File with the facts about the database file as last seen; a hint that may be stale, never wrong.
 const FACTS_NAME: &str = "facts";
 
-/// Staged files are removed in batches of at least this many.
-const TIDY_FILES: usize = 32;
-
 /// Attempts in a row to get the whole log into the database file between two commits of a busy writer.
 const CHECKPOINT_ATTEMPTS: u32 = 4;
 
@@ -344,9 +341,6 @@ impl Session {
         let staged = local.staged()?;
         let newest = self.chain.newest.txid;
         let removable = |file: &Staged| file.txid <= replicated && file.txid < newest;
-        if staged.iter().filter(|file| removable(file)).count() < TIDY_FILES {
-            return Ok(());
-        }
         let mut kept_from = Txid(0);
         if let Some(mut table) = PageTable::open(local)? {
             table.catch_up(local, &staged)?;

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::bucket::Bucket;
+use crate::compact::{self, Compactor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Host, UnixMillis};
 use crate::ltx::{Header, Txid};
-use crate::replica::Inventory;
+use crate::replica::{Inventory, Retention};
 use crate::sqlite::{LongView, Source, SourceFiles};
 
 use super::backoff::Backoff;
@@ -19,7 +21,7 @@ use super::local::Staged;
 use super::queue::{Queue, Queued};
 use super::session::{self, LastRecord, Session, Start};
 use super::upload;
-use super::{Options, State, Status, base};
+use super::{Options, State, Status, base, maintain};
 
 /// Longest wait between repeated failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
@@ -36,6 +38,10 @@ pub struct Shared {
     pub queue: Queue,
     /// Someone asks to look for commits now.
     pub sync_now: Arc<Notify>,
+    /// Something was published.
+    pub published: Arc<Notify>,
+    /// Compaction and retention.
+    pub compactor: Compactor,
     status: watch::Sender<Status>,
 }
 
@@ -60,8 +66,14 @@ impl Shared {
     #[must_use]
     pub fn new(host: Host, options: Options, bucket: Arc<dyn Bucket>) -> (Self, watch::Receiver<Status>) {
         let (status, receiver) = watch::channel(Status::default());
-        let (queue, sync_now) = (Queue::default(), Arc::new(Notify::new()));
-        (Self { host, options, bucket, queue, sync_now, status }, receiver)
+        let settings = compact::Settings {
+            levels: options.levels.clone(),
+            retention: Retention { snapshot: options.snapshot_retention, level0: options.l0_retention },
+            delete: options.retention_enabled,
+        };
+        let compactor = Compactor::new(host.clone(), Arc::clone(&bucket), settings, None);
+        let (queue, sync_now, published) = (Queue::default(), Arc::default(), Arc::default());
+        (Self { host, options, bucket, queue, sync_now, published, compactor, status }, receiver)
     }
 
     /// Changes the status.
@@ -108,6 +120,7 @@ impl Shared {
     /// store. This is the only place where anything is acknowledged.
     pub fn acknowledge(&self, txid: Txid, captured_at: Option<UnixMillis>) {
         self.queue.acknowledge(txid);
+        self.published.notify_one();
         self.update(|status| {
             status.state = State::Replicating;
             status.error = None;
@@ -303,7 +316,8 @@ impl Life {
         // Dropped at the end of the session, which ends the upload.
         let local = session.chain().local.clone();
         let mut uploader = Uploader::spawn(upload::run(Arc::clone(shared), local, staged));
-        let _ = snapshots;
+        let mut background = JoinSet::new();
+        background.spawn(maintain::run(Arc::clone(shared), snapshots.clone()));
         Follower::new(shared, session).run(stop, requests, &mut uploader).await
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::bucket::{PutCondition, PutOptions, PutOutcome};
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::UnixMillis;
 use crate::ltx::{Decoder, Event, Header, Txid};
 use crate::replica::{Inventory, LtxName};
 
@@ -53,7 +54,9 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
             Err(error) => shared.wait_after("list the replica", error, &mut backoff).await,
         }
     };
-    match contact(&staged, &inventory) {
+    let contact = contact(&staged, &inventory);
+    shared.compactor.adopt(inventory);
+    match contact {
         Contact::Rebase { next, reason } => return UploadEnd::Rebase { next, reason: reason.to_owned() },
         Contact::Continue { replicated } => {
             if let Some(file) = staged.iter().find(|file| file.txid == replicated && !file.is_base)
@@ -91,7 +94,7 @@ async fn check_twin(
 ) -> Option<UploadEnd> {
     loop {
         match upload_file(shared, local, file).await {
-            Ok(PutOutcome::Conflict) => {
+            Ok((PutOutcome::Conflict, ..)) => {
                 let reason = format!("transaction {} in the replica is not the one staged here", file.txid);
                 return Some(UploadEnd::Rebase { next: shared.next_base_txid(), reason });
             }
@@ -103,8 +106,12 @@ async fn check_twin(
 }
 
 async fn upload(shared: &Shared, local: &LocalState, queued: &Queued) -> Result<()> {
-    match upload_file(shared, local, &queued.staged).await? {
-        PutOutcome::Written | PutOutcome::AlreadyThere => Ok(()),
+    let (outcome, size, timestamp) = upload_file(shared, local, &queued.staged).await?;
+    match outcome {
+        PutOutcome::Written | PutOutcome::AlreadyThere => {
+            shared.compactor.note_published(LtxName::l0(queued.staged.txid), size, timestamp);
+            Ok(())
+        }
         PutOutcome::Conflict => Err(Error::new(
             ErrorKind::Conflict,
             format!(
@@ -117,13 +124,19 @@ async fn upload(shared: &Shared, local: &LocalState, queued: &Queued) -> Result<
     }
 }
 
-async fn upload_file(shared: &Shared, local: &LocalState, file: &Staged) -> Result<PutOutcome> {
+async fn upload_file(
+    shared: &Shared,
+    local: &LocalState,
+    file: &Staged,
+) -> Result<(PutOutcome, u64, UnixMillis)> {
     let (reader, staged) = (local.clone(), *file);
     let (bytes, header) = shared.host.blocking(move || verified(&reader, &staged)).await?;
     let key = LtxName::l0(file.txid).key(shared.bucket.layout());
     let options = PutOptions { timestamp: Some(header.timestamp) };
+    let (size, timestamp) = (bytes.len() as u64, header.timestamp);
     if bytes.len() <= SINGLE_PUT_LEN {
-        return shared.bucket.put(&key, bytes, PutCondition::IfAbsent, options).await;
+        let outcome = shared.bucket.put(&key, bytes, PutCondition::IfAbsent, options).await?;
+        return Ok((outcome, size, timestamp));
     }
     let mut upload = shared.bucket.upload(&key, PutCondition::IfAbsent, options).await?;
     let mut rest = bytes;
@@ -134,7 +147,7 @@ async fn upload_file(shared: &Shared, local: &LocalState, file: &Staged) -> Resu
             return Err(error);
         }
     }
-    upload.finish().await
+    Ok((upload.finish().await?, size, timestamp))
 }
 
 /// Reads a staged file and checks it once more: what the local disk has spoiled must not reach the store.
