@@ -10,6 +10,9 @@ use crate::ltx::PageSize;
 pub struct DbHeader {
     /// Page size of the file.
     pub page_size: PageSize,
+    /// Size in pages without what is in a log; 0 if the header does not know (written by a library older than
+    /// 3.7.0) and the length of the file counts.
+    pub page_count: u32,
     /// Whether the file is in WAL mode.
     pub is_wal: bool,
     /// `SQLITE_VERSION_NUMBER` of the library that last wrote the file; 0 if unknown.
@@ -26,11 +29,15 @@ impl DbHeader {
         if &bytes[..16] != b"SQLite format 3\0" {
             return None;
         }
+        let be32 = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let stored = u32::from(u16::from_be_bytes([bytes[16], bytes[17]]));
+        // The count holds only if it was written together with the change counter.
+        let page_count = if bytes[24..28] == bytes[92..96] { be32(28) } else { 0 };
         Some(Self {
+            page_count,
             page_size: PageSize::new(if stored == 1 { 65536 } else { stored })?,
             is_wal: bytes[18] == 2 && bytes[19] == 2,
-            writer_version: u32::from_be_bytes([bytes[96], bytes[97], bytes[98], bytes[99]]),
+            writer_version: be32(96),
         })
     }
 }

@@ -25,6 +25,7 @@ pub(super) struct CheckpointCounts {
 
 impl Reader {
     pub(super) fn open(path: &Path, vfs: Option<&str>, busy_timeout: Duration) -> Result<Self> {
+        lean_page_caches();
         // No CREATE: a database that is not there must stay not there.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = match vfs {
@@ -36,21 +37,13 @@ impl Reader {
             connection.busy_timeout(busy_timeout)?;
             // The last connection to close must not delete the log: it proves continuity at the next start.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-            // Hundreds of databases are open at once and each connection reads one page at most.
-            connection.pragma_update(None, "cache_size", 4)?;
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;
             persist_wal(&connection);
+            without_lookaside(&connection);
             Ok(())
         };
         set_up().map_err(|error| classify("set up connection to", path, error))?;
         Ok(Self { connection, in_transaction: false })
-    }
-
-    /// Current journal mode, lower case.
-    pub(super) fn journal_mode(&self, path: &Path) -> Result<String> {
-        self.connection
-            .query_row("PRAGMA journal_mode", [], |row| row.get(0))
-            .map_err(|error| classify("read journal mode of", path, error))
     }
 
     /// Asks for WAL mode; returns the mode that resulted.
@@ -100,13 +93,6 @@ impl Reader {
         }
     }
 
-    /// Pages in the snapshot of the open transaction.
-    pub(super) fn page_count(&self, path: &Path) -> Result<u32> {
-        self.connection
-            .query_row("PRAGMA page_count", [], |row| row.get(0))
-            .map_err(|error| classify("read page count of", path, error))
-    }
-
     /// Runs a checkpoint. Being busy is an answer, not an error.
     pub(super) fn checkpoint(&self, path: &Path, mode: CheckpointMode) -> Result<CheckpointCounts> {
         let sql = match mode {
@@ -121,6 +107,25 @@ impl Reader {
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
+}
+
+/// Hundreds of databases may be open, and no connection of ours reads more than one page or parses a schema: keep
+/// SQLite from reserving memory for more. Has an effect only before SQLite's first use in this process.
+fn lean_page_caches() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let none: *mut std::ffi::c_void = std::ptr::null_mut();
+        let zero: std::ffi::c_int = 0;
+        // SAFETY: this option takes a pointer and two ints; it is refused, without effect, after initialisation.
+        unsafe { ffi::sqlite3_config(ffi::SQLITE_CONFIG_PAGECACHE, none, zero, zero) };
+    });
+}
+
+fn without_lookaside(connection: &Connection) {
+    let none: *mut std::ffi::c_void = std::ptr::null_mut();
+    let zero: std::ffi::c_int = 0;
+    // SAFETY: the handle is open; this option takes a pointer and two ints. Failure only costs memory.
+    unsafe { ffi::sqlite3_db_config(connection.handle(), ffi::SQLITE_DBCONFIG_LOOKASIDE, none, zero, zero) };
 }
 
 fn persist_wal(connection: &Connection) {

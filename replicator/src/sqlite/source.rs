@@ -86,16 +86,18 @@ impl Source {
             return Ok(Opened::Absent);
         }
         let vfs = host.vfs.as_deref();
+        let mut bytes = [0; DbHeader::SIZE];
+        db.read_exact_at(&mut bytes, 0).map_err(|error| io("read the header of", error))?;
+        let header = DbHeader::parse(&bytes).ok_or_else(|| not_a_database(path))?;
         let mut holder = Reader::open(path, vfs, busy_timeout)?;
-        ensure_wal_mode(&holder, path)?;
+        if !header.is_wal {
+            ensure_wal_mode(&holder, path)?;
+        }
         holder.begin(path)?;
         let spare = Reader::open(path, vfs, busy_timeout)?;
         let index = SharedIndex::of(holder.connection())?;
         let wal_path = with_suffix(path, "-wal");
         let wal = host.disk.open(&wal_path, OpenMode::Read).map_err(|error| io("open the WAL of", error))?;
-        let mut bytes = [0; DbHeader::SIZE];
-        db.read_exact_at(&mut bytes, 0).map_err(|error| io("read the header of", error))?;
-        let header = DbHeader::parse(&bytes).ok_or_else(|| not_a_database(path))?;
         let files = Arc::new(SourceFiles { db_path: path.into(), db, wal });
         let disk = Arc::clone(&host.disk);
         let vfs = host.vfs.clone();
@@ -239,7 +241,7 @@ impl Source {
     /// # Errors
     /// If the log cannot be read, or changes in a way that a pinned log does not (`Transient`).
     pub fn view(&self) -> Result<PinnedView> {
-        self.view_pinned_by(&self.holder)
+        self.pinned_view()
     }
 
     /// Opens a further reader that pins the current state for as long as it lives, for work that takes long.
@@ -249,27 +251,22 @@ impl Source {
     pub fn long_view(&self) -> Result<LongView> {
         let mut reader = Reader::open(&self.path, self.vfs.as_deref(), self.busy_timeout)?;
         reader.begin(&self.path)?;
-        let view = self.view_pinned_by(&reader)?;
+        let view = self.pinned_view()?;
         let pin = Pin { _reader: reader, _files: Arc::clone(&self.files) };
         Ok(LongView { pin, view })
     }
 
-    /// Decides from an index header read *after* the reader began. If the log was all copied back by then, the
+    /// Decides from an index header read *after* the pinning reader began. If the log was all copied back by then, the
     /// database file alone is the view, and our reader (on lock 0, or on a mark at the end) keeps checkpoints from
     /// changing it. Otherwise the frames up to that header are immutable, whichever lock the reader has.
-    fn view_pinned_by(&self, reader: &Reader) -> Result<PinnedView> {
+    fn pinned_view(&self) -> Result<PinnedView> {
         let unstable = || {
             Error::new(ErrorKind::Transient, format!("the WAL-index of {} is unstable", self.path.display()))
         };
         let index = self.index().ok_or_else(unstable)?;
         if index.max_frame == 0 {
-            let page_count = reader.page_count(&self.path)?;
-            return Ok(self.view_at(
-                index.page_size.unwrap_or(self.header.page_size),
-                page_count,
-                &index,
-                Vec::new(),
-            ));
+            let header = self.files.db_header()?.ok_or_else(|| not_a_database(&self.path))?;
+            return Ok(self.view_at(header.page_size, header.page_count, &index, Vec::new()));
         }
         let page_size = index.page_size.ok_or_else(unstable)?;
         if index.backfilled == index.max_frame {
@@ -349,9 +346,6 @@ fn open_db_file(
 }
 
 fn ensure_wal_mode(reader: &Reader, path: &Path) -> Result<()> {
-    if reader.journal_mode(path)? == "wal" {
-        return Ok(());
-    }
     let mode = reader.set_wal_mode(path)?;
     if mode != "wal" {
         return Err(Error::new(

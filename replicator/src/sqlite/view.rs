@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::header::DbHeader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::DiskFile;
 use crate::ltx::{PageNumber, PageSize};
@@ -42,6 +43,22 @@ impl SourceFiles {
             len: metadata.len,
             changed_nanos: metadata.changed_nanos,
         })
+    }
+
+    /// The header of the database file; `None` if it is no database.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn db_header(&self) -> Result<Option<DbHeader>> {
+        let mut bytes = [0; DbHeader::SIZE];
+        let read = self.db.read_full_at(&mut bytes, 0).map_err(|e| self.error("read the header of", e))?;
+        let header = if read == bytes.len() { DbHeader::parse(&bytes) } else { None };
+        let Some(header) = header else { return Ok(None) };
+        if header.page_count > 0 {
+            return Ok(Some(header));
+        }
+        let pages = self.db_facts()?.len / u64::from(header.page_size.get());
+        Ok(Some(DbHeader { page_count: u32::try_from(pages).unwrap_or(u32::MAX), ..header }))
     }
 
     /// Reads WAL bytes; returns how many there were.
