@@ -11,8 +11,10 @@ async fn kill(handle: Handle) {
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
+/// Sizes of the level-0 files.
 async fn object_sizes(world: &World) -> Vec<u64> {
-    world.bucket.list("", None).await.unwrap().iter().map(|object| object.size).collect()
+    let inventory = crate::replica::Inventory::load(world.bucket.as_ref()).await.unwrap();
+    inventory.level(crate::replica::Level::L0).map(|entry| entry.size).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,75 @@
+//! Compaction, snapshots and retention while replication goes on.
+
+use super::*;
+use crate::replica::{Inventory, Level, LtxName};
+
+async fn inventory(world: &World) -> Inventory {
+    Inventory::load(world.bucket.as_ref()).await.unwrap()
+}
+
+fn fast(world: &mut World) {
+    world.options.levels = vec![Duration::from_millis(100), Duration::from_millis(300)];
+    world.options.snapshot_interval = Duration::from_millis(700);
+    world.options.snapshot_retention = Duration::from_millis(1500);
+    world.options.l0_retention = Duration::from_millis(200);
+    world.options.l0_retention_check_interval = Duration::from_millis(100);
+    world.options.min_checkpoint_pages = 30;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn levels_snapshots_and_retention_keep_the_replica_small_and_whole() {
+    let mut world = World::new();
+    fast(&mut world);
+    let app = world.app();
+    insert(&app, 100);
+    let handle = world.start();
+    settle(&handle).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..60 {
+        insert(&app, 3);
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        let inventory = inventory(&world).await;
+        seen.extend(inventory.iter().map(|entry| entry.name.level));
+        assert_eq!(inventory.gap(), None, "{inventory:?}");
+    }
+    settle(&handle).await;
+    world.assert_equal(&app).await;
+    assert!(seen.contains(&Level::L1) && seen.contains(&Level::SNAPSHOT), "{seen:?}");
+    let left = inventory(&world).await;
+    let replicated = handle.status().borrow().replicated_txid.unwrap().0;
+    assert!(left.get(&LtxName::l0(Txid(2))).is_none(), "old level-0 files are gone: {left:?}");
+    assert!((left.iter().count() as u64) < replicated, "{} files for {replicated}", left.iter().count());
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_object_is_noticed_and_healed_while_running() {
+    let mut world = World::new();
+    fast(&mut world);
+    world.options.levels = vec![Duration::from_millis(400)];
+    world.options.snapshot_interval = Duration::from_secs(3600);
+    world.options.l0_retention = Duration::from_secs(3600);
+    let app = world.app();
+    let handle = world.start();
+    for _ in 0..3 {
+        insert(&app, 3);
+        settle(&handle).await;
+    }
+    let lost = handle.status().borrow().replicated_txid.unwrap();
+    let key = LtxName::l0(lost).key(world.bucket.layout());
+    world.bucket.delete(&[key]).await.unwrap();
+    insert(&app, 3);
+    settle(&handle).await;
+    for _ in 0..100 {
+        insert(&app, 1);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if inventory(&world).await.gap().is_none() {
+            settle(&handle).await;
+            world.assert_equal(&app).await;
+            stop(handle).await;
+            return;
+        }
+    }
+    panic!("the gap at {lost} was not healed: {:?}", inventory(&world).await);
+}
