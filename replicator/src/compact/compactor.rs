@@ -193,7 +193,8 @@ impl Compactor {
 
     async fn run_levels(&self, now: UnixMillis, report: &mut Report) -> Result<()> {
         let mut inventory = self.current().await?;
-        for (level, interval) in self.levels() {
+        let levels: Vec<_> = self.levels().collect();
+        for (level, interval) in levels {
             if !schedule::is_due(self.state().done[usize::from(level.number())], now, interval) {
                 continue;
             }

@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::input::Input;
 use crate::bucket::{Bucket, PutCondition, PutOptions, PutOutcome, Upload};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{Host, UnixMillis};
+use crate::host::{BoxFuture, Host, UnixMillis};
 use crate::ltx::{Encoder, HEADER_LEN, Header, Merge, MergeEvent};
 use crate::replica::{Entry, Level, LtxName};
 
@@ -119,17 +119,21 @@ async fn attempt(
 
 /// Fetches the first chunk of every input, and drops the inputs from where the page size changes.
 async fn open(place: Place<'_>, inputs: &mut Vec<Input>) -> Result<Vec<Bytes>, Failed> {
-    let opening = inputs.iter_mut().map(|input| async move {
-        let first = input.next_chunk(place).await;
-        let checked = first.and_then(|first| Ok((check_header(&first, &input.entry.name)?, first)));
-        checked.map_err(|error| Failed::of(input, place.bucket, error))
-    });
+    let opening: Vec<_> = inputs.iter_mut().map(|input| open_one(place, input)).collect();
     let opened: Vec<_> = stream::iter(opening).buffered(CONCURRENT_FIRST_CHUNKS).try_collect().await?;
     let page_size = opened.first().map(|(header, _)| header.page_size);
     let same = opened.into_iter().take_while(|(header, _)| Some(header.page_size) == page_size);
     let firsts: Vec<Bytes> = same.map(|(_, first)| first).collect();
     inputs.truncate(firsts.len());
     Ok(firsts)
+}
+
+fn open_one<'a>(place: Place<'a>, input: &'a mut Input) -> BoxFuture<'a, Result<(Header, Bytes), Failed>> {
+    Box::pin(async move {
+        let first = input.next_chunk(place).await;
+        let checked = first.and_then(|first| Ok((check_header(&first, &input.entry.name)?, first)));
+        checked.map_err(|error| Failed::of(input, place.bucket, error))
+    })
 }
 
 /// Reads the header. An object whose content is another file's must not be merged under this one's name.
