@@ -25,7 +25,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// Maintains the replica until dropped.
 pub async fn run(shared: Arc<Shared>, requests: mpsc::Sender<SnapshotRequest>) {
-    let mut maintenance = Maintenance { shared, requests, snapshot_not_before: UnixMillis(i64::MIN), gap: false };
+    let mut maintenance =
+        Maintenance { shared, requests, snapshot_not_before: UnixMillis(i64::MIN), gap: false };
     loop {
         maintenance.work().await;
         let published = Arc::clone(&maintenance.shared.published);
@@ -67,7 +68,8 @@ impl Maintenance {
             match compactor.enforce_retention(now).await {
                 Ok(released) => {
                     for failure in &released.failures {
-                        let error = Error::new(failure.error.kind(), format!("{}: {}", failure.key, failure.error));
+                        let error =
+                            Error::new(failure.error.kind(), format!("{}: {}", failure.key, failure.error));
                         self.shared.report("delete", &error);
                     }
                 }
@@ -106,7 +108,8 @@ impl Maintenance {
         let first = inventory.get(&LtxName::l0(Txid(1)));
         let last = newest.or(first).and_then(|entry| entry.modified);
         let interval = self.shared.options.snapshot_interval;
-        let due = if schedule::is_due(last, now, interval) { now } else { schedule::next_boundary(now, interval) };
+        let due =
+            if schedule::is_due(last, now, interval) { now } else { schedule::next_boundary(now, interval) };
         Some(due.max(self.snapshot_not_before))
     }
 
@@ -119,7 +122,8 @@ impl Maintenance {
             Ok(None) => {}
             Err(error) => {
                 self.shared.report("take a snapshot", &error);
-                self.snapshot_not_before = UnixMillis(now.0 + i64::try_from(RETRY_AFTER.as_millis()).unwrap_or(0));
+                self.snapshot_not_before =
+                    UnixMillis(now.0 + i64::try_from(RETRY_AFTER.as_millis()).unwrap_or(0));
             }
         }
     }
