@@ -21,6 +21,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Under this name it is the product it was built with, so that a run needs no second binary.
+    let called_as = std::env::args_os().next().map(std::path::PathBuf::from);
+    if called_as.is_some_and(|path| path.file_name() == Some(real::BUILT_IN.as_ref())) {
+        return replicator::cli::main();
+    }
     match Cli::parse().command {
         Command::Real(arguments) => real::run(&arguments),
         Command::App(arguments) => real::app::run(&arguments),

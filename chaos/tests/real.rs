@@ -1,4 +1,5 @@
-//! The torturer finds what is wrong with Litestream 0.5.17, and nothing where nothing is known to be wrong.
+//! The torturer breaks no promise of the product, finds what is wrong with Litestream 0.5.17, and nothing where nothing
+//! is known to be wrong.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic")]
 
@@ -23,6 +24,25 @@ fn torture(without: &str, seconds: &str, more: &[&str]) -> Output {
     ]);
     command.args(more).arg("--binary").arg(litestream(V0_5_17).unwrap());
     command.output().unwrap()
+}
+
+/// Everything at once, on the product.
+fn product_keeps_its_promises(destination: &str, seed: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chaos"));
+    command.args(["real", "--seed", seed, "--seconds", "10", "--destination", destination]);
+    let said = command.output().unwrap();
+    let text = String::from_utf8_lossy(&said.stdout);
+    assert_eq!(said.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&said.stderr));
+}
+
+#[test]
+fn the_product_keeps_its_promises_over_s3() {
+    product_keeps_its_promises("s3", "1");
+}
+
+#[test]
+fn the_product_keeps_its_promises_in_a_directory() {
+    product_keeps_its_promises("directory", "2");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use conformance::witness::{self, Dialect, Replicator};
 use conformance::workload::History;
 
 use super::app::stop_file;
-use super::{Arguments, Destination};
+use super::{Arguments, BUILT_IN, Destination};
 
 /// Longest time a process may take for an orderly end.
 const ORDERLY: Duration = Duration::from_secs(40);
@@ -38,7 +38,15 @@ impl Cast {
             Destination::S3 => Site::embedded()?,
             Destination::Directory => Site::directory(&folder.join("replica")),
         };
-        let dialect = dialect_of(&arguments.binary, folder)?;
+        let binary = match &arguments.binary {
+            Some(binary) => binary.clone(),
+            None => {
+                let link = folder.join(BUILT_IN);
+                std::os::unix::fs::symlink(std::env::current_exe()?, &link)?;
+                link
+            }
+        };
+        let dialect = dialect_of(&binary, folder)?;
         let mut settings = witness::Settings::new(&folder.join("app.db"), &site);
         settings.database_lines.clone_from(&arguments.database_line);
         if dialect == Dialect::V5 {
@@ -48,7 +56,7 @@ impl Cast {
         }
         Ok(Self {
             folder: folder.to_owned(),
-            replicator: Replicator::new(arguments.binary.clone(), dialect, folder),
+            replicator: Replicator::new(binary, dialect, folder),
             settings,
             site,
             daemon: None,

@@ -26,14 +26,17 @@ use std::process::ExitCode;
 pub use report::{Report, Violation};
 use torture::Torture;
 
+/// The name under which this program behaves as the product it was built with.
+pub const BUILT_IN: &str = "replicator";
+
 /// Tortures a replicator binary with real processes and signals.
 ///
 /// Exit code 0: no promise was broken. 1: some were; the evidence is kept. 2: the run could not be made.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
-    /// The replicator: ours, or a Litestream (0.3.13 or 0.5).
+    /// Any replicator with Litestream's command line (0.3.13 or 0.5); without it, ours as built into this program.
     #[arg(long)]
-    pub binary: PathBuf,
+    pub binary: Option<PathBuf>,
     /// Decides what happens; 0 draws one.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

@@ -16,6 +16,22 @@ pub struct Violation {
     pub what: String,
 }
 
+/// How often an event happened, and how long it took at most, its own pauses included.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Times {
+    /// How often.
+    pub count: u64,
+    /// The longest, in milliseconds.
+    pub longest_ms: u64,
+}
+
+impl Times {
+    pub(super) fn add(&mut self, took_ms: u64) {
+        self.count += 1;
+        self.longest_ms = self.longest_ms.max(took_ms);
+    }
+}
+
 /// The result of a run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
@@ -27,8 +43,8 @@ pub struct Report {
     pub run_ms: u64,
     /// Transactions the application committed.
     pub commits: u64,
-    /// How often each event happened.
-    pub events: BTreeMap<&'static str, u64>,
+    /// The events.
+    pub events: BTreeMap<&'static str, Times>,
     /// Restores that were judged.
     pub restores: u64,
     /// Times the replica caught up with a quiet application.
@@ -46,7 +62,9 @@ pub struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}, seed {}, {:.1} s", self.binary, self.seed, self.run_ms as f64 / 1000.0)?;
-        let events: Vec<_> = self.events.iter().map(|(event, count)| format!("{count} {event}")).collect();
+        let event =
+            |(name, times): (&&str, &Times)| format!("{} {name} (≤ {} ms)", times.count, times.longest_ms);
+        let events: Vec<_> = self.events.iter().map(event).collect();
         writeln!(f, "events: {}", events.join(", "))?;
         writeln!(
             f,

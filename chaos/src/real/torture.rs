@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use conformance::compare::{self, Wrong};
 use conformance::process::Process;
-use conformance::replica::Replica;
+use conformance::replica::{Replica, Store};
 use conformance::server::{ErrorAnswer, Fault, FaultPlan, NoFaults, Outcome, RequestFacts};
-use conformance::workload::Random;
+use conformance::workload::{History, Random};
 
 use super::cast::Cast;
 use super::report::{Report, Violation};
-use super::{Arguments, app};
+use super::{Arguments, BUILT_IN, app};
 
 /// A run with more broken promises than this has nothing more to tell.
 const ENOUGH: usize = 8;
@@ -107,7 +107,10 @@ impl Torture {
             events: EVENTS.into_iter().filter(|(event, _)| possible(event)).collect(),
             random: Random::new(arguments.seed, "torture"),
             report: Report {
-                binary: arguments.binary.display().to_string(),
+                binary: arguments
+                    .binary
+                    .as_ref()
+                    .map_or_else(|| BUILT_IN.to_owned(), |path| path.display().to_string()),
                 seed: arguments.seed,
                 ..Report::default()
             },
@@ -127,8 +130,10 @@ impl Torture {
         while Instant::now() < end && self.report.violations.len() < ENOUGH {
             self.sleep(200);
             let event = self.random.weighted(&self.events);
-            *self.report.events.entry(event.name()).or_default() += 1;
+            let begun = self.now_ms();
             self.perform(event)?;
+            let took = self.now_ms() - begun;
+            self.report.events.entry(event.name()).or_default().add(took);
             self.check_alive()?;
         }
         self.finish()?;
@@ -413,22 +418,10 @@ impl Torture {
         if let Err(wrong) = compare::judge_opened(&self.cast.database(), &history, history.committed()) {
             self.violation("source", format!("the application's own file: {wrong}"));
         }
-        let states: Vec<_> = match Replica::read(&*self.cast.site.store) {
-            Ok(replica) => replica.restorable().map(|(txid, _)| (txid, replica.restore(txid))).collect(),
-            Err(defect) => return Err(io::Error::other(defect)),
-        };
-        let mut newest = 0;
-        for (txid, image) in states {
-            self.report.states += 1;
-            let judged = image.map_err(|defect| defect.to_string()).and_then(|image| {
-                compare::judge_image(&image.bytes, &history, newest).map_err(|wrong| wrong.to_string())
-            });
-            match judged {
-                Ok(state) => newest = state.seq,
-                // The first copy of a database may be from before the application's first commit.
-                Err(what) if newest == 0 && what == Wrong::NoMark.to_string() => {}
-                Err(what) => self.violation("prefix", format!("state {txid:016x}: {what}")),
-            }
+        let (states, broken) = judge_every_state(&*self.cast.site.store, &history)?;
+        self.report.states = states;
+        for what in broken {
+            self.violation("prefix", what);
         }
         Ok(())
     }
@@ -449,6 +442,23 @@ impl Torture {
     fn sleep(&mut self, longest_ms: u64) {
         std::thread::sleep(Duration::from_millis(self.random.below(longest_ms)));
     }
+}
+
+/// How many states a replica holds, and what is wrong with which.
+fn judge_every_state(store: &dyn Store, history: &History) -> io::Result<(u64, Vec<String>)> {
+    let replica = Replica::read(store).map_err(io::Error::other)?;
+    let (mut count, mut newest, mut broken) = (0, 0, Vec::new());
+    for (txid, image) in replica.images() {
+        count += 1;
+        let image = image.map_err(io::Error::other)?;
+        match compare::judge_image(&image.bytes, history, newest) {
+            Ok(state) => newest = state.seq,
+            // The first copy of a database may be from before the application's first commit.
+            Err(Wrong::NoMark) if newest == 0 => {}
+            Err(wrong) => broken.push(format!("state {txid:016x}: {wrong}")),
+        }
+    }
+    Ok((count, broken))
 }
 
 fn last_lines(text: &str) -> String {

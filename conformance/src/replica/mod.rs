@@ -153,6 +153,23 @@ impl<'a> Replica<'a> {
         Ok(image)
     }
 
+    /// Every state in turn, oldest first; cheaper than restoring each.
+    ///
+    /// # Errors
+    /// An item is an error if its object is broken; the ones after it build on the wrong pages then.
+    pub fn images(&self) -> impl Iterator<Item = (u64, Result<Image, Defect>)> + '_ {
+        let mut image = Image { page_size: 0, bytes: Vec::new() };
+        self.states.chain().map(move |index| {
+            let entry = &self.entries[index];
+            let read = self.store.get(&entry.object.key).and_then(|bytes| ltx::parse(&bytes));
+            let applied = read.map(|file| {
+                image.apply(&file);
+                image.clone()
+            });
+            (entry.header.max_txid, applied.map_err(|defect| defect.context(&entry.object.key)))
+        })
+    }
+
     /// Restores the newest state of a 0.3 generation that a snapshot index leads to.
     ///
     /// # Errors
@@ -218,6 +235,10 @@ impl<'a> Replica<'a> {
 impl Image {
     /// Lays a file's pages over the image and cuts or extends it to the file's database size.
     fn apply(&mut self, file: &ltx::File) {
+        if self.page_size != file.header.page_size {
+            // Only a file that holds every page may change the size.
+            self.bytes.clear();
+        }
         self.page_size = file.header.page_size;
         let size = self.page_size as usize;
         self.bytes.resize(file.header.commit as usize * size, 0);

@@ -204,8 +204,8 @@ impl Scene {
         assert!(report.whole, "{report}");
         let mut newest = 0;
         let mut count = 0;
-        for (txid, _) in replica.restorable() {
-            let image = replica.restore(txid).unwrap();
+        for (txid, image) in replica.images() {
+            let image = image.unwrap();
             let output = self.restore(with, site, &["-txid", &format!("{txid:016x}")]);
             let restored = std::fs::read(&output).unwrap();
             std::fs::remove_file(output).unwrap();
