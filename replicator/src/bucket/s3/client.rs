@@ -220,12 +220,11 @@ impl Client {
     /// The error to show for a failure.
     pub(super) fn error(&self, request: &Request, failure: &Failure) -> Error {
         let mut text = format!("{} {}:", request.operation, self.url(&request.key));
-        for part in
-            [failure.status.map(|status| status.to_string()), failure.code.clone()].into_iter().flatten()
-        {
-            text = format!("{text} {part}");
+        if let Some(status) = failure.status {
+            text = format!("{text} {status}");
         }
         for (before, part, after) in [
+            (" ", failure.code.as_deref(), ""),
             (" ", Some(failure.message.as_str()).filter(|message| !message.is_empty()), ""),
             (" (request ", failure.request_id.as_deref(), ")"),
             ("; ", failure.advice().as_deref(), ""),

@@ -19,14 +19,14 @@ pub(super) struct Failure {
     /// HTTP status, if there was an answer.
     pub status: Option<u16>,
     /// The store's error code.
-    pub code: Option<String>,
+    pub code: Option<Box<str>>,
     /// What to tell a person; no secrets.
     pub message: String,
-    pub request_id: Option<String>,
+    pub request_id: Option<Box<str>>,
     /// How long the store asks to wait.
     pub retry_after: Option<Duration>,
     /// Region that the store names.
-    pub region: Option<String>,
+    pub region: Option<Box<str>>,
     /// The store's time.
     pub date: Option<UnixMillis>,
     cause: Cause,
@@ -68,7 +68,7 @@ impl Failure {
     {
         let mut failure = Self {
             status: None,
-            code: error.code().map(str::to_owned),
+            code: error.code().map(Box::from),
             message: String::new(),
             request_id: None,
             retry_after: None,
@@ -78,17 +78,18 @@ impl Failure {
         };
         if let Some(response) = error.raw_response() {
             failure.status = Some(response.status().as_u16());
-            let header = |name| response.headers().get(name).map(str::to_owned);
-            failure.request_id = header("x-amz-request-id");
+            let header = |name| response.headers().get(name);
+            failure.request_id = header("x-amz-request-id").map(Box::from);
             failure.date = header("date")
-                .and_then(|date| DateTime::from_str(&date, Format::HttpDate).ok())
+                .and_then(|date| DateTime::from_str(date, Format::HttpDate).ok())
                 .and_then(|date| date.to_millis().ok())
                 .map(UnixMillis);
             failure.retry_after =
                 header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
             let body = response.body().bytes().and_then(|body| std::str::from_utf8(body).ok());
             failure.region = header("x-amz-bucket-region")
-                .or_else(|| body.and_then(|body| element(body, "Region")).map(str::to_owned));
+                .or_else(|| body.and_then(|body| element(body, "Region")))
+                .map(Box::from);
         }
         failure.message = match error.message() {
             Some(message) => message.to_owned(),
@@ -128,7 +129,7 @@ impl Failure {
             Cause::Transport { reached, .. } => reached == Reached::Perhaps,
             // A 200 here is an answer whose body reports an error, or is cut.
             Cause::Answered => {
-                self.status.is_none_or(|status| status < 300 || status >= 500 || status == 408)
+                self.status.is_none_or(|status| !(300..500).contains(&status) || status == 408)
             }
             Cause::Credentials { .. } | Cause::Local => false,
         }
@@ -352,7 +353,7 @@ mod tests {
     fn answered(status: u16, code: &str) -> Failure {
         Failure {
             status: Some(status),
-            code: (!code.is_empty()).then(|| code.to_owned()),
+            code: (!code.is_empty()).then(|| code.into()),
             cause: Cause::Answered,
             ..Failure::bad_answer("")
         }

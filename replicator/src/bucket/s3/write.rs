@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use aws_sdk_s3::operation::upload_part::UploadPartOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, StorageClass};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::super::observer::Verb;
@@ -103,7 +103,8 @@ pub(super) struct S3Upload {
     key: String,
     condition: PutCondition,
     options: PutOptions,
-    buffer: BytesMut,
+    /// The part being filled; grows no larger than a part.
+    buffer: Vec<u8>,
     digester: Digester,
     parts: Option<Parts>,
 }
@@ -125,7 +126,7 @@ impl S3Upload {
             key: key.to_owned(),
             condition,
             options,
-            buffer: BytesMut::new(),
+            buffer: Vec::new(),
             digester: Digester::new(),
             parts: None,
         }
@@ -176,18 +177,23 @@ impl Upload for S3Upload {
             let size = self.part_size()?;
             if self.buffer.len() == size {
                 // More is to come, so this is not the last part, and the object needs more than one.
-                let full = std::mem::take(&mut self.buffer).freeze();
+                let full = std::mem::take(&mut self.buffer).into();
                 self.send_part(full).await?;
                 continue;
             }
             let take = data.len().min(size - self.buffer.len());
+            let needed = self.buffer.len() + take;
+            if needed > self.buffer.capacity() {
+                let room = needed.max(2 * self.buffer.capacity()).min(size);
+                self.buffer.reserve_exact(room - self.buffer.len());
+            }
             self.buffer.extend_from_slice(&data.split_to(take));
         }
         Ok(())
     }
 
     async fn finish(mut self: Box<Self>) -> Result<PutOutcome> {
-        let last = std::mem::take(&mut self.buffer).freeze();
+        let last = Bytes::from(std::mem::take(&mut self.buffer));
         if self.parts.is_none() {
             return put(&self.client, &self.key, last, self.condition, self.options).await;
         }
