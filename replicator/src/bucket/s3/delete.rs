@@ -9,6 +9,7 @@ use super::super::DeleteFailure;
 use super::super::observer::Verb;
 use super::client::{Client, Request};
 use super::failure::Failure;
+use super::headers::BatchDigest;
 use super::read;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -58,8 +59,14 @@ async fn delete_batch(client: &Client, keys: &[String]) -> Result<Vec<DeleteFail
         .quiet(false)
         .build()
         .expect("the list of objects is set");
-    let send =
-        |sdk: aws_sdk_s3::Client| sdk.delete_objects().bucket(&client.bucket).delete(delete.clone()).send();
+    let send = |sdk: aws_sdk_s3::Client| {
+        let operation = sdk.delete_objects().bucket(&client.bucket).delete(delete.clone()).customize();
+        if client.dialect.content_md5 {
+            operation.interceptor(BatchDigest::new(&client.dialect)).send()
+        } else {
+            operation.send()
+        }
+    };
     let output = client.run(&request, send).await?;
     let mut unconfirmed: BTreeMap<&str, Option<Error>> =
         keys.iter().map(|key| (key.as_str(), None)).collect();

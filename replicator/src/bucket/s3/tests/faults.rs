@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::bucket::observer::{RequestObserver, RequestReport, Verb as Operation};
-use crate::host::{Clock, Host};
+use crate::host::Clock;
 
 /// A TCP server that does `serve` with each connection.
 async fn raw<F, R>(serve: F) -> std::net::SocketAddr
@@ -34,19 +34,24 @@ async fn open_at(endpoint: String, change: impl FnOnce(&mut S3Settings)) -> Arc<
 
 #[tokio::test]
 async fn an_upload_that_stops_moving_is_noticed() {
-    // Reads the head and a little of the body, then nothing more; buffers fill.
-    let address = raw(|mut socket| async move {
-        let mut some = [0; 4096];
-        socket.read_exact(&mut some).await.unwrap();
-        std::future::pending::<()>().await;
-    })
-    .await;
-    let bucket = open_at(format!("http://{address}"), |settings| {
-        settings.part_size = Some(64 << 20);
-        settings.timeouts.answer = Duration::from_secs(2);
-    })
-    .await;
-    let body = behaviour::pattern(60 << 20);
+    // A peer with a small buffer that never reads.
+    struct Stuck;
+    impl Dial for Stuck {
+        fn dial<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, std::io::Result<Box<dyn Stream>>> {
+            Box::pin(async {
+                let (ours, theirs) = tokio::io::duplex(64 * 1024);
+                tokio::spawn(async move {
+                    let _theirs = theirs;
+                    std::future::pending::<()>().await;
+                });
+                Ok(Box::new(ours) as Box<dyn Stream>)
+            })
+        }
+    }
+    let mut settings = impatient(&serve(Dialect::default()).await);
+    settings.retry.attempts = 2;
+    let bucket = open_on(Host { dial: Arc::new(Stuck), ..os::host() }, settings).await;
+    let body = behaviour::pattern(1 << 20);
     let start = tokio::time::Instant::now();
     let put = bucket.put("a", body, PutCondition::Overwrite, PutOptions::default()).await;
     let error = put.unwrap_err();

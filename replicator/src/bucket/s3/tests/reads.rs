@@ -9,7 +9,8 @@ const SIZE: usize = 600_000;
 
 /// A bucket with one object of [`SIZE`] bytes under `a`.
 async fn with_object() -> (Loopback, Arc<dyn Bucket>, Bytes) {
-    let (loopback, bucket) = world().await;
+    let loopback = serve(Dialect::default()).await;
+    let bucket = open(impatient(&loopback)).await;
     let content = behaviour::pattern(SIZE);
     put(&*bucket, "a", content.clone()).await.unwrap();
     let _ = loopback.server().take_traffic();

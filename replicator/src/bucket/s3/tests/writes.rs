@@ -67,7 +67,8 @@ async fn stores_that_ignore_or_refuse_the_condition_are_looked_at_first() {
 
 #[tokio::test]
 async fn an_unknown_outcome_is_read_back() {
-    let (loopback, bucket) = world().await;
+    let loopback = serve(Dialect::default()).await;
+    let bucket = open(impatient(&loopback)).await;
     put(&*bucket, "first", "teaches that conditions hold").await.unwrap();
     let failed = || ErrorAnswer::new(500, "InternalError");
     for (i, outcome) in [
