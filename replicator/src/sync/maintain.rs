@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::compact::schedule;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
 use crate::ltx::Txid;
 use crate::replica::LtxName;
@@ -53,7 +53,12 @@ impl Maintenance {
         }
         let compactor = &self.shared.compactor;
         if compactor.next_due(now).is_some_and(|due| due <= now) {
-            match compactor.run_due(now).await {
+            let mut outcome = compactor.run_due(now).await;
+            if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+                // An object has vanished: a new listing says whether that leaves a gap.
+                outcome = compactor.run_due(now).await;
+            }
+            match outcome {
                 Ok(report) => {
                     for merged in &report.merged {
                         let (name, size, inputs) = (merged.name, merged.size, merged.inputs);

@@ -119,8 +119,6 @@ impl Shared {
     /// Records that everything up to `txid`, and so everything committed before `captured_at`, is durable in the
     /// store. This is the only place where anything is acknowledged.
     pub fn acknowledge(&self, txid: Txid, captured_at: Option<UnixMillis>) {
-        self.queue.acknowledge(txid);
-        self.published.notify_one();
         self.update(|status| {
             status.state = State::Replicating;
             status.error = None;
@@ -128,6 +126,9 @@ impl Shared {
             status.replicated_txid = status.replicated_txid.max(Some(txid));
             status.last_sync = status.last_sync.max(captured_at);
         });
+        // After the status: whoever waits for an empty queue looks at the status next.
+        self.queue.acknowledge(txid);
+        self.published.notify_one();
     }
 
     /// A transaction id above everything known on either side.
