@@ -177,6 +177,29 @@ fn a_snapshot_of_another_database_is_a_disagreement() {
 }
 
 #[test]
+fn another_page_size_needs_a_file_that_starts_over() {
+    let (copy, store) = copy_of("0.5.17-4096");
+    let other = set("0.5.17-512");
+    for name in ["4", "5", "6"].map(|txid| format!("ltx/0/{txid:0>16}-{txid:0>16}.ltx")) {
+        std::fs::remove_file(copy.path().join(name)).unwrap();
+    }
+    for level in ["1", "9"] {
+        std::fs::remove_dir_all(copy.path().join("ltx").join(level)).unwrap();
+    }
+    let third = "ltx/0/0000000000000003-0000000000000003.ltx";
+    std::fs::copy(other.join(third), copy.path().join(third)).unwrap();
+    let found = broken(&store);
+    assert!(found[0].contains("the newest state that connects is 0000000000000002"), "{found:?}");
+    std::fs::remove_file(copy.path().join(third)).unwrap();
+    let snapshot = "ltx/9/0000000000000001-0000000000000003.ltx";
+    std::fs::create_dir(copy.path().join("ltx/9")).unwrap();
+    std::fs::copy(other.join(snapshot), copy.path().join(snapshot)).unwrap();
+    assert_eq!(broken(&store), Vec::<String>::new());
+    let image = Replica::read(&store).unwrap().restore(3).unwrap();
+    assert_same_file(&image.bytes, &expected("0.5.17-512")["states"]["0000000000000003"]);
+}
+
+#[test]
 fn an_empty_folder_is_not_a_replica() {
     let folder = tempfile::tempdir().unwrap();
     let report = Replica::read(&Directory::new(folder.path())).unwrap().report();

@@ -54,8 +54,16 @@ impl States {
         for (txid, mut ending_here) in by_end {
             // The finest first: the latest start.
             ending_here.sort_by_key(|index| std::cmp::Reverse(entries[*index].header.min_txid));
-            let reached = states.chain.last_key_value().map_or(0, |(reached, _)| *reached);
-            let connects = |index: &usize| entries[*index].header.min_txid <= reached + 1;
+            let before = states.chain.last_key_value().map(|(_, index)| &entries[*index].header);
+            // Nothing continues a state of another page size; only an object that starts over can follow it.
+            let connects = |index: &usize| {
+                let header = &entries[*index].header;
+                header.min_txid == 1
+                    || before.is_some_and(|before| {
+                        header.min_txid <= before.max_txid + 1 && header.page_size == before.page_size
+                    })
+            };
+            let reached = before.map_or(0, |before| before.max_txid);
             let Some(first) = ending_here.iter().copied().find(connects) else {
                 continue;
             };
@@ -72,10 +80,6 @@ impl States {
         let entry = &entries[index];
         let key = &entry.object.key;
         if let Some(before) = self.chain.get(&reached).map(|before| &entries[*before].header) {
-            if before.page_size != entry.header.page_size && entry.header.min_txid != 1 {
-                let what = format!("page size {} follows {}", entry.header.page_size, before.page_size);
-                problems.push(Problem::broken(key, what));
-            }
             if before.timestamp > entry.header.timestamp {
                 problems.push(Problem::suspicious(key, "its time is before that of the state it follows"));
             }
