@@ -12,7 +12,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.configured",
         Required,
         2,
-        1,
+        4,
         "an object is written and read with the style the target is configured for",
         "nothing else can work",
         configured
@@ -21,7 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.path-style",
         Setting("force-path-style: false"),
         2,
-        1,
+        4,
         "https://host/bucket/key reaches the object",
         "replicators use path style for every endpoint that is not AWS; Alibaba OSS refuses it",
         path_style
@@ -30,7 +30,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.virtual-host",
         Setting("force-path-style: true"),
         2,
-        1,
+        4,
         "https://bucket.host/key reaches the object",
         "AWS and DigitalOcean document this form; servers without wildcard DNS lack it",
         virtual_host
@@ -39,7 +39,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.no-scheme",
         Required,
         2,
-        1,
+        4,
         "the endpoint written without https:// reaches the same object",
         "Backblaze shows its endpoints without a scheme (litestream#789)",
         no_scheme
@@ -48,7 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.trailing-slash",
         Required,
         2,
-        1,
+        4,
         "the endpoint written with a slash at the end reaches the same object",
         "people paste URLs from consoles",
         trailing_slash
@@ -57,7 +57,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.missing-bucket",
         Required,
         1,
-        1,
+        4,
         "a bucket that does not exist is an error (404, or 403 where names are hidden)",
         "a mistyped bucket must not look like an empty replica",
         missing_bucket
@@ -66,7 +66,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.leading-slash",
         Optional,
         3,
-        1,
+        4,
         "a key that begins with a slash is a key of its own",
         "with an empty path, Litestream's keys begin with a slash",
         leading_slash
@@ -75,7 +75,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.spaces-and-signs",
         Required,
         2,
-        1,
+        4,
         "a key with spaces, plus, ampersand and equals signs is stored under just that name",
         "the path in a replica URL is the user's choice; the signature covers its encoding",
         spaces_and_signs
@@ -84,7 +84,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.percent",
         Required,
         2,
-        1,
+        4,
         "a key with a literal %2F is not the key with a slash",
         "servers that decode twice mix up two databases",
         percent
@@ -93,7 +93,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.unicode",
         Required,
         2,
-        1,
+        4,
         "a key outside ASCII is stored under just that name",
         "paths are the user's choice",
         unicode
@@ -102,7 +102,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.long-key",
         Optional,
         2,
-        1,
+        4,
         "a key of 1,000 bytes works",
         "S3 allows 1,024; servers on file systems allow 255 per component",
         long_key
@@ -111,7 +111,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.key-too-long",
         Optional,
         1,
-        1,
+        4,
         "a key of 1,100 bytes is refused",
         "a server that cuts keys would let two objects collide",
         key_too_long
@@ -120,7 +120,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.many-levels",
         Required,
         2,
-        1,
+        4,
         "a key with 20 levels of slashes works",
         "replicas nest below the user's path",
         many_levels
@@ -129,7 +129,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.object-and-directory",
         Optional,
         4,
-        1,
+        4,
         "a and a/b exist side by side",
         "two replicas whose paths nest; servers on file systems cannot",
         object_and_directory
@@ -138,7 +138,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.trailing-slash-key",
         Optional,
         3,
-        1,
+        4,
         "the key a/ is not the key a",
         "consoles leave directory markers behind, and restore must not trip over them",
         trailing_slash_key
@@ -147,7 +147,7 @@ pub(super) const CHECKS: &[Check] = &[
         "address.letter-case",
         Optional,
         4,
-        1,
+        4,
         "KEY and key are two objects",
         "a server on a case-folding file system mixes up two databases",
         letter_case
@@ -242,12 +242,8 @@ async fn key_too_long(probe: &Probe) -> Result<(), Complaint> {
 }
 
 async fn many_levels(probe: &Probe) -> Result<(), Complaint> {
-    round_trip(
-        probe,
-        &"level/".repeat(20).replace("level/level", "level/0009/level").trim_end_matches('/').to_owned(),
-        None,
-    )
-    .await
+    let name = format!("{}/object", ["level"; 20].join("/"));
+    round_trip(probe, &name, None).await
 }
 
 async fn object_and_directory(probe: &Probe) -> Result<(), Complaint> {

@@ -11,7 +11,7 @@ pub(super) const CHECKS: &[Check] = &[
         "auth.signed-payload",
         Required,
         2,
-        1,
+        4,
         "SigV4 with the body's SHA-256 is accepted",
         "the one way of signing that every provider takes",
         signed_payload
@@ -20,7 +20,7 @@ pub(super) const CHECKS: &[Check] = &[
         "auth.unsigned-payload",
         Setting("sign-payload: true"),
         2,
-        1,
+        4,
         "SigV4 with UNSIGNED-PAYLOAD is accepted",
         "refused by Filebase, Hetzner and by AWS bucket policies (litestream#811, #895, #913)",
         unsigned_payload
@@ -29,7 +29,7 @@ pub(super) const CHECKS: &[Check] = &[
         "auth.wrong-secret",
         Required,
         2,
-        1,
+        4,
         "a signature made with another secret is refused with 403, and nothing is written",
         "an endpoint that takes any signature is open to everybody",
         wrong_secret
@@ -38,16 +38,25 @@ pub(super) const CHECKS: &[Check] = &[
         "auth.wrong-key",
         Required,
         2,
-        1,
-        "an unknown key id is refused with 403 (401 on some)",
+        4,
+        "an unknown key id is refused, and not with NoSuchKey",
         "a mistyped key must be told apart from an empty bucket",
         wrong_key
+    ),
+    check!(
+        "auth.wrong-key-status",
+        Optional,
+        2,
+        4,
+        "an unknown key id is refused with 403 or 401",
+        "versitygw answers 404, which a client may take for an absent object",
+        wrong_key_status
     ),
     check!(
         "auth.anonymous",
         Required,
         2,
-        1,
+        4,
         "a request without a signature is refused",
         "the bucket holds the whole database",
         anonymous
@@ -56,7 +65,7 @@ pub(super) const CHECKS: &[Check] = &[
         "auth.error-has-code",
         Required,
         1,
-        1,
+        4,
         "a refusal carries an S3 error code in XML",
         "the replicator decides by the code whether to retry, and shows it to the user",
         error_has_code
@@ -65,7 +74,7 @@ pub(super) const CHECKS: &[Check] = &[
         "auth.list-refused-is-error",
         Required,
         1,
-        1,
+        4,
         "a listing with a wrong key is an error, not an empty list",
         "an empty list means `no backup` to restore, and `start over` to replication",
         list_refused
@@ -74,7 +83,7 @@ pub(super) const CHECKS: &[Check] = &[
         "auth.tampered-body",
         Optional,
         2,
-        1,
+        4,
         "a body that is not the one signed is refused",
         "this is what protects a plain-http upload on its way",
         tampered_body
@@ -83,7 +92,7 @@ pub(super) const CHECKS: &[Check] = &[
         "auth.small-skew",
         Required,
         1,
-        1,
+        4,
         "a request dated five minutes back is accepted",
         "clocks of small machines drift",
         small_skew
@@ -92,7 +101,7 @@ pub(super) const CHECKS: &[Check] = &[
         "auth.large-skew",
         Optional,
         1,
-        1,
+        4,
         "a request dated an hour ahead is refused",
         "the replicator learns from the refusal that its clock is wrong; timestamps in the replica depend on it",
         large_skew
@@ -101,7 +110,7 @@ pub(super) const CHECKS: &[Check] = &[
         "auth.any-region",
         Setting("region: the bucket's own"),
         2,
-        1,
+        4,
         "the region in the signature does not matter",
         "where it does, a bucket outside us-east-1 needs its region configured (litestream#427)",
         any_region
@@ -110,7 +119,7 @@ pub(super) const CHECKS: &[Check] = &[
         "auth.extra-query-key",
         Setting("nothing: the client must leave out the SDK's x-id query key"),
         2,
-        1,
+        4,
         "a request with the SDK's x-id query key is accepted",
         "Supabase computed signatures without it and refused every call (litestream#1133)",
         extra_query_key
@@ -119,7 +128,7 @@ pub(super) const CHECKS: &[Check] = &[
         "auth.signed-accept-encoding",
         Setting("sign-accept-encoding: false"),
         2,
-        1,
+        4,
         "a signature that covers Accept-Encoding is accepted",
         "Google's front end rewrites the header before the check (litestream#1394)",
         signed_accept_encoding
@@ -128,7 +137,7 @@ pub(super) const CHECKS: &[Check] = &[
         "auth.foreign-token",
         Optional,
         1,
-        1,
+        4,
         "a session token that does not belong to the key is refused",
         "temporary keys: an expired token must not pass for a valid one",
         foreign_token
@@ -137,7 +146,7 @@ pub(super) const CHECKS: &[Check] = &[
         "auth.sorted-query",
         Required,
         1,
-        1,
+        4,
         "a signed request with a query of several keys is accepted",
         "listings sign their query, sorted; proxies reorder it",
         sorted_query
@@ -176,6 +185,12 @@ async fn wrong_secret(probe: &Probe) -> Result<(), Complaint> {
 }
 
 async fn wrong_key(probe: &Probe) -> Result<(), Complaint> {
+    let answer = refused(probe, Signing::WrongKey).await?;
+    ensure!(answer.code() != "NoSuchKey", "PUT was answered {}", answer.describe());
+    Ok(())
+}
+
+async fn wrong_key_status(probe: &Probe) -> Result<(), Complaint> {
     let answer = refused(probe, Signing::WrongKey).await?;
     let status = answer.status.as_u16();
     ensure!(matches!(status, 401 | 403), "PUT was answered {}, not 403", answer.describe());

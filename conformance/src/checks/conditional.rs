@@ -15,7 +15,7 @@ pub(super) const CHECKS: &[Check] = &[
         "condition.create",
         NO_FENCE,
         2,
-        1,
+        4,
         "If-None-Match: * creates an object that is absent",
         "a replicator writes each transaction once and fails if somebody else was there first",
         create
@@ -24,7 +24,7 @@ pub(super) const CHECKS: &[Check] = &[
         "condition.create-refused",
         NO_FENCE,
         3,
-        1,
+        4,
         "If-None-Match: * on an object that is there answers 412 and changes nothing",
         "Garage accepts the header and overwrites, which is worse than a refusal",
         create_refused
@@ -33,7 +33,7 @@ pub(super) const CHECKS: &[Check] = &[
         "condition.create-same-bytes",
         NO_FENCE,
         2,
-        1,
+        4,
         "If-None-Match: * is refused for equal bytes too",
         "after a lost answer the client must learn that its first attempt was applied",
         create_same_bytes
@@ -42,7 +42,7 @@ pub(super) const CHECKS: &[Check] = &[
         "condition.create-after-delete",
         NO_FENCE,
         4,
-        1,
+        4,
         "If-None-Match: * creates again after a delete",
         "retention removes keys, and a new lineage may reuse them",
         create_after_delete
@@ -51,7 +51,7 @@ pub(super) const CHECKS: &[Check] = &[
         "condition.create-race",
         NO_FENCE,
         9,
-        1,
+        4,
         "of eight creations at once exactly one succeeds, and its bytes are stored",
         "check-then-write without a lock lets two writers through",
         create_race
@@ -60,7 +60,7 @@ pub(super) const CHECKS: &[Check] = &[
         "condition.replace",
         Optional,
         3,
-        1,
+        4,
         "If-Match with the right ETag replaces the object",
         "leases; Ceph RGW 16 answers 412 to a right ETag",
         replace
@@ -69,7 +69,7 @@ pub(super) const CHECKS: &[Check] = &[
         "condition.replace-refused",
         Optional,
         3,
-        1,
+        4,
         "If-Match with a stale ETag answers 412 and changes nothing",
         "leases; Garage overwrites",
         replace_refused
@@ -78,7 +78,7 @@ pub(super) const CHECKS: &[Check] = &[
         "condition.replace-absent",
         Optional,
         2,
-        1,
+        4,
         "If-Match on an absent object is refused and creates nothing",
         "leases",
         replace_absent
@@ -87,7 +87,7 @@ pub(super) const CHECKS: &[Check] = &[
         "condition.complete",
         NO_FENCE,
         6,
-        2,
+        4,
         "CompleteMultipartUpload with If-None-Match: * on an object that is there answers 412 and changes nothing",
         "large transactions and snapshots are published this way",
         complete
@@ -96,7 +96,7 @@ pub(super) const CHECKS: &[Check] = &[
         "condition.get-if-match",
         Optional,
         3,
-        1,
+        4,
         "GET with If-Match answers 200 for the right ETag and 412 for another",
         "a ranged read over several requests must not mix two versions",
         get_if_match
@@ -105,7 +105,7 @@ pub(super) const CHECKS: &[Check] = &[
         "condition.get-if-none-match",
         Optional,
         2,
-        1,
+        4,
         "GET with If-None-Match and the right ETag answers 304",
         "following a replica without reading it again",
         get_if_none_match

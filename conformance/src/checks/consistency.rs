@@ -30,7 +30,7 @@ pub(super) const CHECKS: &[Check] = &[
         "parallel.overwrites",
         Required,
         9,
-        9_000,
+        9000,
         "after eight overwrites at once the object is exactly one of them",
         "two replicators by mistake must not produce a third thing",
         overwrites
@@ -39,7 +39,7 @@ pub(super) const CHECKS: &[Check] = &[
         "parallel.read-while-overwritten",
         Required,
         41,
-        25_000,
+        25000,
         "a GET during overwrites returns one version whole, with the ETag of that version",
         "restore while compaction rewrites a key",
         read_while_overwritten

@@ -1,6 +1,7 @@
 //! DELETE: single, in batches, and honest about each key.
 
 use http::Method;
+use s3s::crypto::{Checksum as _, Crc32};
 
 use super::Need::{Optional, Required, Setting};
 use super::{Check, Complaint, Need, Probe, check, ensure};
@@ -9,12 +10,12 @@ use crate::client::xml;
 const ONE_BY_ONE: Need = Setting("nothing: the client must delete one by one; more requests");
 
 pub(super) const CHECKS: &[Check] = &[
-    check!("delete.one", Required, 3, 1, "DELETE answers 204 and the object is gone", "retention", one),
+    check!("delete.one", Required, 3, 4, "DELETE answers 204 and the object is gone", "retention", one),
     check!(
         "delete.missing",
         Required,
         1,
-        1,
+        4,
         "DELETE of an absent key succeeds",
         "retention is repeated after a crash",
         missing
@@ -23,7 +24,7 @@ pub(super) const CHECKS: &[Check] = &[
         "delete.recreate",
         Required,
         4,
-        1,
+        4,
         "a deleted key can be written again",
         "levels are rewritten",
         recreate
@@ -32,7 +33,7 @@ pub(super) const CHECKS: &[Check] = &[
         "delete.only-named",
         Required,
         5,
-        1,
+        4,
         "keys that begin like the deleted one stay",
         "a store that deletes by prefix destroys the replica",
         only_named
@@ -41,7 +42,7 @@ pub(super) const CHECKS: &[Check] = &[
         "delete.batch",
         ONE_BY_ONE,
         6,
-        2,
+        4,
         "DeleteObjects with Content-MD5 removes what it names and nothing else",
         "retention deletes hundreds of files a day",
         batch
@@ -50,16 +51,25 @@ pub(super) const CHECKS: &[Check] = &[
         "delete.batch-without-md5",
         Setting("require-content-md5: true"),
         3,
-        1,
-        "DeleteObjects without Content-MD5 is accepted",
-        "Oracle and older MinIO demand it: nothing is ever deleted (litestream#802)",
+        4,
+        "DeleteObjects with x-amz-checksum-crc32 in place of Content-MD5 is accepted",
+        "Oracle and older MinIO demand MD5, and nothing is ever deleted (litestream#802)",
         batch_without_md5
+    ),
+    check!(
+        "delete.batch-bare",
+        Optional,
+        3,
+        4,
+        "DeleteObjects without any checksum is accepted",
+        "AWS demands one; every SDK sends one",
+        batch_bare
     ),
     check!(
         "delete.batch-reports",
         ONE_BY_ONE,
         3,
-        1,
+        4,
         "the answer names every deleted key",
         "a 200 with an error per key inside must not be taken as success",
         batch_reports
@@ -68,7 +78,7 @@ pub(super) const CHECKS: &[Check] = &[
         "delete.batch-quiet",
         ONE_BY_ONE,
         3,
-        1,
+        4,
         "Quiet mode names only failures",
         "shorter answers",
         batch_quiet
@@ -77,7 +87,7 @@ pub(super) const CHECKS: &[Check] = &[
         "delete.batch-missing",
         ONE_BY_ONE,
         2,
-        1,
+        4,
         "absent keys in a batch count as deleted",
         "retention is repeated",
         batch_missing
@@ -95,7 +105,7 @@ pub(super) const CHECKS: &[Check] = &[
         "delete.batch-special-keys",
         ONE_BY_ONE,
         3,
-        1,
+        4,
         "keys with &, < and spaces are deleted in a batch",
         "an escaping error deletes another key, or none",
         batch_special_keys
@@ -104,7 +114,7 @@ pub(super) const CHECKS: &[Check] = &[
         "delete.batch-malformed",
         Optional,
         1,
-        1,
+        4,
         "a batch that is not XML is refused",
         "shows that the body is read",
         batch_malformed
@@ -150,7 +160,7 @@ async fn batch(probe: &Probe) -> Result<(), Complaint> {
     for name in ["a", "b", "c"] {
         probe.put(name, "x").await?;
     }
-    let answer = probe.expect(&probe.delete_call(&names(&["a", "c"]), false, true), 200).await?;
+    let answer = probe.expect(&probe.delete_call(&names(&["a", "c"]), false), 200).await?;
     ensure!(xml::all(&answer.text(), "Error").is_empty(), "it reports errors: {}", answer.text());
     let left = probe.list("", 1000, 1).await?;
     ensure!(left == ["b"], "afterwards {left:?} are listed");
@@ -159,14 +169,22 @@ async fn batch(probe: &Probe) -> Result<(), Complaint> {
 
 async fn batch_without_md5(probe: &Probe) -> Result<(), Complaint> {
     probe.put("a", "x").await?;
-    probe.expect(&probe.delete_call(&names(&["a"]), false, false), 200).await?;
+    let call = probe.bare_delete_call(&names(&["a"]), false);
+    let sum = aws_smithy_types::base64::encode(Crc32::checksum(&call.body));
+    probe.expect(&call.header("x-amz-checksum-crc32", sum), 200).await?;
+    gone(probe, "a").await
+}
+
+async fn batch_bare(probe: &Probe) -> Result<(), Complaint> {
+    probe.put("a", "x").await?;
+    probe.expect(&probe.bare_delete_call(&names(&["a"]), false), 200).await?;
     gone(probe, "a").await
 }
 
 async fn batch_reports(probe: &Probe) -> Result<(), Complaint> {
     probe.put("a", "x").await?;
     probe.put("b", "x").await?;
-    let answer = probe.expect(&probe.delete_call(&names(&["a", "b"]), false, true), 200).await?;
+    let answer = probe.expect(&probe.delete_call(&names(&["a", "b"]), false), 200).await?;
     let mut reported = xml::all(&answer.text(), "Key");
     reported.sort_unstable();
     ensure!(reported == [probe.key("a"), probe.key("b")], "it names {reported:?}");
@@ -175,13 +193,13 @@ async fn batch_reports(probe: &Probe) -> Result<(), Complaint> {
 
 async fn batch_quiet(probe: &Probe) -> Result<(), Complaint> {
     probe.put("a", "x").await?;
-    let answer = probe.expect(&probe.delete_call(&names(&["a"]), true, true), 200).await?;
+    let answer = probe.expect(&probe.delete_call(&names(&["a"]), true), 200).await?;
     ensure!(xml::all(&answer.text(), "Key").is_empty(), "it names keys: {}", answer.text());
     gone(probe, "a").await
 }
 
 async fn batch_missing(probe: &Probe) -> Result<(), Complaint> {
-    let answer = probe.expect(&probe.delete_call(&names(&["absent"]), false, true), 200).await?;
+    let answer = probe.expect(&probe.delete_call(&names(&["absent"]), false), 200).await?;
     ensure!(xml::all(&answer.text(), "Error").is_empty(), "it reports an error: {}", answer.text());
     Ok(())
 }
@@ -190,7 +208,7 @@ async fn batch_1000(probe: &Probe) -> Result<(), Complaint> {
     // One object is enough to see that the batch did something; the other keys are absent.
     probe.put("0999", "x").await?;
     let all: Vec<_> = (0..1000).map(|n| format!("{n:04}")).collect();
-    let answer = probe.expect(&probe.delete_call(&all, true, true), 200).await?;
+    let answer = probe.expect(&probe.delete_call(&all, true), 200).await?;
     ensure!(xml::all(&answer.text(), "Error").is_empty(), "it reports errors");
     gone(probe, "0999").await
 }
@@ -198,7 +216,7 @@ async fn batch_1000(probe: &Probe) -> Result<(), Complaint> {
 async fn batch_special_keys(probe: &Probe) -> Result<(), Complaint> {
     let name = "a&b <c> d";
     probe.put(name, "x").await?;
-    probe.expect(&probe.delete_call(&names(&[name]), false, true), 200).await?;
+    probe.expect(&probe.delete_call(&names(&[name]), false), 200).await?;
     gone(probe, name).await
 }
 

@@ -41,7 +41,7 @@ pub(super) const CHECKS: &[Check] = &[
         "figure.throughput",
         Figure,
         2,
-        17_000,
+        17000,
         "rates of an 8 MiB PUT and GET on one connection",
         "snapshots and restores",
         throughput

@@ -20,7 +20,7 @@ pub(super) const CHECKS: &[Check] = &[
         "head.missing",
         Required,
         1,
-        1,
+        4,
         "HEAD of an absent key answers 404",
         "absent must be told apart from refused",
         missing
@@ -29,7 +29,7 @@ pub(super) const CHECKS: &[Check] = &[
         "head.metadata",
         Required,
         2,
-        1,
+        4,
         "HEAD reports user metadata",
         "timestamps are read without fetching the object",
         metadata
@@ -38,7 +38,7 @@ pub(super) const CHECKS: &[Check] = &[
         "head.clock",
         Optional,
         2,
-        1,
+        4,
         "Last-Modified is within an hour of the answer's Date",
         "ages are computed from the two",
         clock
@@ -47,7 +47,7 @@ pub(super) const CHECKS: &[Check] = &[
         "head.after-delete",
         Required,
         3,
-        1,
+        4,
         "HEAD answers 404 at once after a delete",
         "retention checks what it did",
         after_delete
@@ -56,7 +56,7 @@ pub(super) const CHECKS: &[Check] = &[
         "head.bucket",
         Optional,
         1,
-        1,
+        4,
         "HEAD of the bucket succeeds",
         "a first look that needs no right to list; some keys may not do it",
         bucket

@@ -12,7 +12,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.finds-all",
         Required,
         6,
-        2,
+        4,
         "every object under the prefix is listed",
         "the listing is the inventory of a replica",
         finds_all
@@ -30,7 +30,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.order-of-bytes",
         Optional,
         7,
-        2,
+        4,
         "the order is that of UTF-8 bytes, not of an alphabet",
         "upper case before lower case, and non-ASCII last",
         order_of_bytes
@@ -39,7 +39,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.prefix",
         Required,
         5,
-        2,
+        4,
         "only keys with the prefix are listed",
         "several databases and levels share a bucket",
         prefix
@@ -48,7 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.prefix-without-slash",
         Required,
         4,
-        2,
+        4,
         "a prefix is text, not a directory",
         "one request finds all files of a TXID range",
         prefix_without_slash
@@ -57,7 +57,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.nothing",
         Required,
         1,
-        1,
+        4,
         "a prefix without objects gives an empty list with 200",
         "a new replica; the list must not be an error",
         nothing
@@ -66,7 +66,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.start-after",
         Setting("nothing: the client must skip what it knows; more requests"),
         6,
-        2,
+        4,
         "start-after skips up to and including the key",
         "looking for what is new costs one request, not the whole listing",
         start_after
@@ -75,7 +75,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.start-after-absent",
         Setting("nothing: the client must skip what it knows; more requests"),
         5,
-        2,
+        4,
         "start-after need not name an existing key",
         "the next TXID is computed, not looked up",
         start_after_absent
@@ -102,7 +102,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.max-keys",
         Required,
         5,
-        2,
+        4,
         "max-keys limits a page and IsTruncated tells",
         "bounds memory",
         max_keys
@@ -129,7 +129,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.last-modified",
         Required,
         2,
-        1,
+        4,
         "LastModified is given",
         "ages for retention come from the listing",
         last_modified
@@ -138,7 +138,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.etag",
         Optional,
         2,
-        1,
+        4,
         "ETag is given and that of the object",
         "a change is seen without a request per object",
         etag
@@ -147,10 +147,19 @@ pub(super) const CHECKS: &[Check] = &[
         "list.read-after-write",
         Required,
         40,
-        20,
+        80,
         "each of 20 new objects is listed as soon as its PUT is answered",
         "B2 and Tigris lagged (litestream#435, #906); a lagging list makes a replicator start over or overwrite",
         read_after_write
+    ),
+    check!(
+        "list.no-special-header",
+        Setting("the provider's header for consistent reads (sent by default where known)"),
+        20,
+        40,
+        "listings are up to date without a header of the provider's own",
+        "Tigris needs X-Tigris-Consistent (litestream#906)",
+        no_special_header
     ),
     check!(
         "list.read-after-delete",
@@ -174,7 +183,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.multipart",
         Required,
         5,
-        2,
+        4,
         "an object completed from parts is listed at once",
         "snapshots are found this way",
         multipart
@@ -183,7 +192,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.delimiter",
         Optional,
         6,
-        2,
+        4,
         "delimiter=/ groups keys into common prefixes",
         "finding the databases in a bucket",
         delimiter
@@ -192,7 +201,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.special-keys",
         Required,
         3,
-        1,
+        4,
         "keys with &, <, quotes and spaces are listed as they are",
         "escaping errors hide objects",
         special_keys
@@ -201,7 +210,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.encoding-url",
         Optional,
         2,
-        1,
+        4,
         "encoding-type=url percent-encodes keys",
         "keys that XML cannot carry",
         encoding_url
@@ -210,7 +219,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.bad-token",
         Optional,
         1,
-        1,
+        4,
         "a made-up continuation token is refused",
         "a server that starts over repeats pages for ever",
         bad_token
@@ -219,7 +228,7 @@ pub(super) const CHECKS: &[Check] = &[
         "list.version-1",
         Optional,
         3,
-        1,
+        4,
         "the older ListObjects works",
         "other tools on the same bucket",
         version_1
@@ -362,6 +371,17 @@ async fn read_after_write(probe: &Probe) -> Result<(), Complaint> {
         probe.put(&name, "x").await?;
         let found = probe.list("", 1000, 1).await?;
         ensure!(found.last() == Some(&name), "after {} writes it lists {} keys", round + 1, found.len());
+    }
+    Ok(())
+}
+
+async fn no_special_header(probe: &Probe) -> Result<(), Complaint> {
+    for round in 0..10 {
+        probe.put(&format!("{round:04}"), "x").await?;
+        let mut call = Call::new(Method::GET, "").query("list-type", "2").query("prefix", probe.key(""));
+        call.bare = true;
+        let found = probe.listing(&probe.expect(&call, 200).await?).keys;
+        ensure!(found.len() == round + 1, "after {} writes it lists {} keys", round + 1, found.len());
     }
     Ok(())
 }

@@ -38,6 +38,9 @@ pub enum Need {
     Figure,
 }
 
+/// A check at work.
+type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Complaint>> + Send + 'a>>;
+
 /// A question to an endpoint.
 #[derive(Clone, Copy)]
 pub struct Check {
@@ -53,7 +56,7 @@ pub struct Check {
     pub requests: u64,
     /// Most KiB it moves, both ways.
     pub kib: u64,
-    run: for<'a> fn(&'a Probe) -> Pin<Box<dyn Future<Output = Result<(), Complaint>> + Send + 'a>>,
+    run: for<'a> fn(&'a Probe) -> Running<'a>,
 }
 
 impl Check {

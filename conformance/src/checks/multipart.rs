@@ -26,7 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.one-part",
         Required,
         4,
-        1,
+        8,
         "an upload of one small part works",
         "streams of unknown length that turn out short",
         one_part
@@ -35,7 +35,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.metadata",
         Required,
         4,
-        1,
+        4,
         "metadata given at creation comes back with GET",
         "snapshots carry their timestamp there",
         metadata
@@ -53,7 +53,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.small-part-refused",
         Optional,
         4,
-        1,
+        8,
         "a part below 5 MiB that is not the last is refused at completion",
         "shows that the limit is the documented one; a part-size below it fails on AWS",
         small_part
@@ -80,7 +80,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.replace-part",
         Required,
         5,
-        1,
+        4,
         "a part uploaded twice counts with its second content",
         "a part whose answer was lost is sent again",
         replace_part
@@ -89,7 +89,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.unknown-part",
         Required,
         4,
-        1,
+        4,
         "completion with a part that was not uploaded is refused and publishes nothing",
         "otherwise an object has a hole",
         unknown_part
@@ -98,7 +98,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.wrong-etag",
         Required,
         4,
-        1,
+        4,
         "completion with another ETag for a part is refused and publishes nothing",
         "this is how a part damaged on its way is found",
         wrong_etag
@@ -107,7 +107,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.wrong-order",
         Optional,
         4,
-        1,
+        4,
         "completion with descending part numbers is refused",
         "documented",
         wrong_order
@@ -116,7 +116,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.empty-completion",
         Optional,
         3,
-        1,
+        4,
         "completion without parts is refused",
         "documented",
         empty_completion
@@ -125,7 +125,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.invisible",
         Required,
         6,
-        1,
+        4,
         "nothing can be read or listed before completion",
         "restore must never see half a snapshot",
         invisible
@@ -134,7 +134,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.keeps-old",
         Required,
         5,
-        1,
+        4,
         "until completion the former object stays readable",
         "compaction rewrites keys while others restore",
         keeps_old
@@ -143,7 +143,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.abort",
         Required,
         5,
-        1,
+        4,
         "after an abort no part is accepted and nothing is published",
         "given-up uploads must not come back, or be paid for ever",
         abort
@@ -152,7 +152,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.complete-twice",
         Required,
         5,
-        1,
+        4,
         "a repeated completion succeeds or answers 404, and the object stays",
         "the client that lost the answer asks again",
         complete_twice
@@ -161,7 +161,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.unknown-upload",
         Required,
         2,
-        1,
+        4,
         "a part for an upload that does not exist is refused",
         "an upload aborted by lifecycle rules must be noticed",
         unknown_upload
@@ -179,7 +179,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.trailer",
         Setting("nothing: the client must send plain parts (checksums only when required)"),
         4,
-        1,
+        8,
         "a part with a trailing checksum is accepted and decoded",
         "set in another place of the SDK than for PUT (litestream#948, #956)",
         trailer
@@ -188,7 +188,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.unsigned-part",
         Setting("sign-payload: true"),
         4,
-        1,
+        8,
         "a part with UNSIGNED-PAYLOAD is accepted",
         "SDKs send parts that way over https",
         unsigned_part
@@ -197,7 +197,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.last-number",
         Optional,
         4,
-        1,
+        4,
         "part number 10,000 is accepted",
         "the documented limit",
         last_number
@@ -206,7 +206,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.number-too-high",
         Optional,
         2,
-        1,
+        4,
         "part number 10,001 is refused",
         "the documented limit",
         number_too_high
@@ -215,7 +215,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.list-parts",
         Optional,
         3,
-        1,
+        4,
         "ListParts shows what was uploaded",
         "for people who clean up",
         list_parts
@@ -224,7 +224,7 @@ pub(super) const CHECKS: &[Check] = &[
         "multipart.list-uploads",
         Optional,
         2,
-        1,
+        4,
         "ListMultipartUploads shows an unfinished upload",
         "leftovers cost money and are found this way",
         list_uploads

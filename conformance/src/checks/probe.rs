@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use http::Method;
 
-use crate::client::{Answer, Call, Client, ClientError, Signing, xml};
+use crate::client::{Answer, Call, Client, ClientError, xml};
 
 /// Why a check failed, for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,17 +221,22 @@ impl Probe {
         }
     }
 
-    /// A batch deletion of keys of this check, with or without `Content-MD5`.
-    pub fn delete_call(&self, names: &[String], quiet: bool, md5: bool) -> Call {
+    /// A batch deletion of keys of this check with `Content-MD5`.
+    pub fn delete_call(&self, names: &[String], quiet: bool) -> Call {
+        let call = self.bare_delete_call(names, quiet);
+        let sum = content_md5(&call.body);
+        call.header("content-md5", sum)
+    }
+
+    /// A batch deletion without a checksum.
+    pub fn bare_delete_call(&self, names: &[String], quiet: bool) -> Call {
         let objects: String = names
             .iter()
             .map(|name| format!("<Object><Key>{}</Key></Object>", xml::escape(&self.key(name))))
             .collect();
         let body = format!("<Delete>{objects}<Quiet>{quiet}</Quiet></Delete>");
-        let sum = content_md5(body.as_bytes());
-        let call = Call::new(Method::POST, "").query("delete", "").body(body).signing(Signing::Payload);
-        let call = call.header("content-type", "application/xml");
-        if md5 { call.header("content-md5", sum) } else { call }
+        let call = Call::new(Method::POST, "").query("delete", "").body(body);
+        call.header("content-type", "application/xml")
     }
 }
 

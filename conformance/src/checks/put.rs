@@ -18,7 +18,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.empty",
         Required,
         2,
-        1,
+        4,
         "an object of no bytes is stored and read as such",
         "some servers answer GET of an empty object with an error",
         empty
@@ -27,7 +27,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.one-byte",
         Required,
         2,
-        1,
+        4,
         "an object of one byte is stored exactly",
         "the smallest body that can be lost",
         one_byte
@@ -45,7 +45,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.around-part-size",
         Required,
         6,
-        31_000,
+        31000,
         "objects of 5 MiB less one, exactly, and one more are stored exactly",
         "clients change from one request to multipart here (litestream#948: small files fine, big ones fail for ever)",
         around_part_size
@@ -54,7 +54,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.etag",
         Required,
         1,
-        1,
+        4,
         "the answer to a PUT has an ETag",
         "a write of unknown outcome is resolved by ETag",
         etag
@@ -63,7 +63,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.etag-is-md5",
         Optional,
         1,
-        1,
+        4,
         "the ETag is the body's MD5",
         "lets a client compare without reading; not so with encryption by KMS or on some stores",
         etag_is_md5
@@ -72,7 +72,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.metadata",
         Required,
         2,
-        1,
+        4,
         "user metadata comes back with GET as it was sent",
         "Litestream's point-in-time restore reads the time of a transaction from litestream-timestamp",
         metadata
@@ -90,7 +90,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.content-type",
         Optional,
         2,
-        1,
+        4,
         "Content-Type comes back as sent",
         "only people look at it",
         content_type
@@ -99,7 +99,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.overwrite",
         Required,
         3,
-        1,
+        4,
         "a second PUT replaces the first at once",
         "the newest write of a key must be the one that restore reads",
         overwrite
@@ -135,7 +135,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.repeat",
         Required,
         3,
-        1,
+        4,
         "the same PUT twice leaves one object with the same bytes",
         "a client that lost the answer sends the request again",
         repeat
@@ -162,7 +162,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.checksum-header",
         NO_FRAMES,
         2,
-        1,
+        4,
         "a right x-amz-checksum-crc32 header is accepted",
         "SDKs add it by default; older servers refuse unknown x-amz headers",
         checksum_header
@@ -171,7 +171,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.wrong-checksum",
         Optional,
         2,
-        1,
+        4,
         "a wrong x-amz-checksum-crc32 is refused and nothing is stored",
         "otherwise the checksum protects nothing on its way",
         wrong_checksum
@@ -180,7 +180,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.content-md5",
         Required,
         2,
-        1,
+        4,
         "a right Content-MD5 is accepted",
         "the oldest integrity check, wanted by object lock",
         right_md5
@@ -189,7 +189,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.wrong-content-md5",
         Optional,
         2,
-        1,
+        4,
         "a wrong Content-MD5 is refused and nothing is stored",
         "otherwise it protects nothing on its way",
         wrong_md5
@@ -198,7 +198,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.no-content-length",
         Setting("nothing: the client must know a body's length before it sends"),
         2,
-        1,
+        4,
         "a PUT with Transfer-Encoding: chunked is accepted",
         "Scaleway answers MissingContentLength (litestream#912); streams must be buffered there",
         no_content_length
@@ -207,7 +207,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.storage-class",
         Optional,
         1,
-        1,
+        4,
         "x-amz-storage-class: STANDARD is accepted",
         "people copy it from AWS examples into their configuration",
         storage_class
@@ -216,7 +216,7 @@ pub(super) const CHECKS: &[Check] = &[
         "put.missing-bucket",
         Required,
         1,
-        1,
+        4,
         "a PUT into a bucket that does not exist is an error",
         "a deleted bucket must stop the acknowledgements",
         missing_bucket

@@ -22,11 +22,14 @@ const CLEANING: usize = 4;
 pub struct Options {
     /// Only checks whose id begins with one of these; all if empty.
     pub only: Vec<String>,
+    /// But not those whose id begins with one of these.
+    pub skip: Vec<String>,
 }
 
 impl Options {
     fn selects(&self, id: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|start| id.starts_with(start.as_str()))
+        let begins = |starts: &[String]| starts.iter().any(|start| id.starts_with(start.as_str()));
+        (self.only.is_empty() || begins(&self.only)) && !begins(&self.skip)
     }
 
     fn checks(&self) -> Vec<&'static Check> {
@@ -92,10 +95,10 @@ async fn create_bucket(client: &Client) -> Result<(), String> {
 
 async fn run_one(check: &'static Check, client: &Client, base: &str) -> Outcome {
     let probe = Probe::new(client.clone(), format!("{base}{}/", check.id));
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), client.spent());
     let result = tokio::time::timeout(CHECK_TIMEOUT, (check.run)(&probe)).await;
     let result = result.unwrap_or_else(|_| Err(Complaint::new(format!("not done within {CHECK_TIMEOUT:?}"))));
-    let took = start.elapsed();
+    let (took, after) = (start.elapsed(), client.spent());
     let cleaned = clean(&probe).await;
     let (meaning, advice) = match check.need {
         Need::Required => (Meaning::Required, None),
@@ -114,6 +117,8 @@ async fn run_one(check: &'static Check, client: &Client, base: &str) -> Outcome 
         declared: None,
         left_behind: cleaned.err(),
         millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        requests: after.requests - before.requests,
+        bytes: after.bytes - before.bytes,
     }
 }
 
@@ -129,7 +134,7 @@ async fn clean(probe: &Probe) -> Result<(), String> {
         return Ok(());
     }
     for batch in names.chunks(1000) {
-        let _ = probe.client().send(&probe.delete_call(batch, true, true)).await;
+        let _ = probe.client().send(&probe.delete_call(batch, true)).await;
     }
     let names = probe.list("", 1000, 5).await.map_err(left)?;
     for some in names.chunks(CLEANING) {

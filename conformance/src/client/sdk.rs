@@ -1,5 +1,6 @@
 //! aws-sdk-s3 over this module's connections: the client most replicators use, with its own retries switched off.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_credential_types::Credentials;
@@ -8,13 +9,17 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
 };
+use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
+use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::ConfigBag;
 use http_body_util::BodyExt;
 
 use super::{Budget, Client, Dialer, SendBody, Style};
@@ -55,6 +60,7 @@ impl Client {
             .response_checksum_validation(validate)
             .retry_config(RetryConfig::disabled())
             .http_client(SharedHttpClient::new(connector))
+            .interceptor(AddHeaders(target.headers.clone()))
             .build();
         aws_sdk_s3::Client::from_conf(config)
     }
@@ -66,6 +72,29 @@ impl Client {
             address.host = address.domain.clone();
         }
         address.authority_for(None)
+    }
+}
+
+/// Adds the target's own headers before the request is signed.
+#[derive(Debug)]
+struct AddHeaders(BTreeMap<String, String>);
+
+#[dyn_dispatch_hint]
+impl Intercept for AddHeaders {
+    fn name(&self) -> &'static str {
+        "AddHeaders"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        for (name, value) in &self.0 {
+            context.request_mut().headers_mut().insert(name.clone(), value.clone());
+        }
+        Ok(())
     }
 }
 
@@ -101,7 +130,7 @@ impl HttpConnector for Connector {
             }
             let origin = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
             parts.uri = origin.parse().map_err(|error: http::uri::InvalidUri| user(error.into()))?;
-            let collected = body.collect().await.map_err(|error| user(error))?;
+            let collected = body.collect().await.map_err(user)?;
             let bytes = collected.to_bytes();
             let build = || {
                 let body: SendBody =

@@ -48,6 +48,19 @@ pub enum Conditions {
     AlwaysFails,
 }
 
+/// What a request must carry to protect its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Integrity {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// `Content-MD5` or any `x-amz-checksum-*`.
+    Checksum,
+    /// `Content-MD5`.
+    Md5,
+}
+
 /// Which way of naming the bucket works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,6 +90,8 @@ pub struct ListRules {
     pub stale_millis: i64,
     /// …unless the request carries this header with the value `true`.
     pub fresh_header: Option<String>,
+    /// A continuation token that is not one of the server's own counts as a key to start after.
+    pub any_token: bool,
     /// What happens to `start-after`.
     pub start_after: Treatment,
 }
@@ -90,6 +105,7 @@ impl Default for ListRules {
             omit_size: false,
             stale_millis: 0,
             fresh_header: None,
+            any_token: false,
             start_after: Treatment::Accepted,
         }
     }
@@ -145,8 +161,8 @@ pub struct Dialect {
     pub checksum_headers: Treatment,
     /// `x-amz-content-sha256: UNSIGNED-PAYLOAD`.
     pub unsigned_payload: Treatment,
-    /// `DeleteObjects` without `Content-MD5` is refused.
-    pub batch_delete_needs_md5: bool,
+    /// What `DeleteObjects` must carry to be taken.
+    pub batch_delete_needs: Integrity,
     /// `DeleteObjects` altogether.
     pub batch_delete: Treatment,
     /// A PUT without `Content-Length` is answered `411`; otherwise it is taken.

@@ -156,7 +156,6 @@ impl Server {
     ///
     /// # Panics
     /// If another holder of the guard panicked.
-    #[must_use]
     pub fn store(&self) -> MutexGuard<'_, Store> {
         self.inner.store.lock().expect("no holder of the store's lock panics")
     }

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, Method};
 
-use super::dialect::{Addressing, AwsChunked, Dialect, Treatment};
+use super::dialect::{Addressing, AwsChunked, Dialect, Integrity, Treatment};
 use super::fault::{ErrorAnswer, Verb};
 use super::store::Millis;
 
@@ -111,10 +111,15 @@ fn check_body(dialect: &Dialect, raw: &Raw<'_>) -> Result<(), ErrorAnswer> {
     if dialect.checksum_headers == Treatment::Refused && has_body(raw) && raw.headers.keys().any(checksum) {
         return refuse(501, "NotImplemented");
     }
-    if raw.verb == Verb::DeleteObjects
-        && dialect.batch_delete_needs_md5
-        && !raw.headers.contains_key("content-md5")
-    {
+    let protected = match dialect.batch_delete_needs {
+        Integrity::Nothing => true,
+        Integrity::Checksum => {
+            raw.headers.contains_key("content-md5")
+                || raw.headers.keys().any(|name| name.as_str().starts_with("x-amz-checksum-"))
+        }
+        Integrity::Md5 => raw.headers.contains_key("content-md5"),
+    };
+    if raw.verb == Verb::DeleteObjects && !protected {
         return refuse(400, "MissingContentMD5");
     }
     let put = matches!(raw.verb, Verb::PutObject | Verb::UploadPart);

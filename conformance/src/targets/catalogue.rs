@@ -40,6 +40,12 @@ pub struct Entry {
     /// Checks known to fail, and why.
     #[serde(default)]
     pub quirks: BTreeMap<String, String>,
+    /// Dialect that stands for it in simulation, and is held to fail the same checks.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Checks on which it and the model differ, and why that is no fault of the model.
+    #[serde(default)]
+    pub unlike_model: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -73,6 +79,8 @@ pub fn catalogue() -> Result<Vec<Entry>, CatalogueError> {
             start: Start::Embedded(name.to_owned()),
             in_ci: true,
             quirks: dialect.expected_failures,
+            model: None,
+            unlike_model: BTreeMap::new(),
         });
     }
     Ok(entries)
@@ -87,6 +95,9 @@ pub fn embedded_target(name: &str, endpoint: &str, dialect: &Dialect) -> Target 
     }
     if let Some(region) = &dialect.region {
         target.region.clone_from(region);
+    }
+    if let Some(header) = &dialect.list.fresh_header {
+        target.headers.insert(header.clone(), "true".to_owned());
     }
     target.quirks = dialect.expected_failures.clone();
     target
@@ -105,6 +116,19 @@ mod tests {
                 assert!(ids.contains(&id.as_str()), "{}: no check is named {id}", entry.name);
                 assert!(!reason.is_empty(), "{}: {id} has no reason", entry.name);
             }
+        }
+    }
+
+    #[test]
+    fn models_fail_what_the_real_servers_fail() {
+        for entry in catalogue().unwrap() {
+            let Some(model) = entry.model else { continue };
+            let model = Dialect::named(&model).unwrap().expected_failures;
+            let mut differ: Vec<_> = entry.quirks.keys().filter(|id| !model.contains_key(*id)).collect();
+            differ.extend(model.keys().filter(|id| !entry.quirks.contains_key(*id)));
+            differ.sort_unstable();
+            let declared: Vec<_> = entry.unlike_model.keys().collect();
+            assert_eq!(differ, declared, "{}: differences from its model", entry.name);
         }
     }
 

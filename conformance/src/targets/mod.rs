@@ -41,6 +41,9 @@ pub struct Target {
     /// Make the bucket first.
     #[serde(default)]
     pub create_bucket: bool,
+    /// Headers to send with every request, such as a provider's switch for consistent reads.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
     /// Checks known to fail here, each with the reason.
     #[serde(default)]
     pub quirks: BTreeMap<String, String>,
@@ -69,13 +72,15 @@ impl Target {
             bucket: "conformance".to_owned(),
             prefix: "suite/".to_owned(),
             create_bucket: true,
+            headers: BTreeMap::new(),
             quirks: BTreeMap::new(),
         }
     }
 }
 
 /// A target described by environment variables: `<PREFIX>ENDPOINT`, `ACCESS_KEY`, `SECRET_KEY`, `BUCKET`, and
-/// optionally `REGION`, `SESSION_TOKEN`, `STYLE` (`path` or `virtual`), `KEY_PREFIX`, `CREATE_BUCKET` (`true`).
+/// optionally `REGION`, `SESSION_TOKEN`, `STYLE` (`path` or `virtual`), `KEY_PREFIX`, `CREATE_BUCKET` (`true`),
+/// `HEADER` (`name: value`, sent with every request).
 ///
 /// # Errors
 /// A sentence naming the variable that is missing or wrong.
@@ -93,6 +98,11 @@ fn from_variables(name: &str, prefix: &str, get: impl Fn(&str) -> Option<String>
     target.create_bucket = optional("CREATE_BUCKET").is_some_and(|value| value == "true");
     target.session_token = optional("SESSION_TOKEN");
     target.prefix = optional("KEY_PREFIX").unwrap_or_else(|| "conformance-suite/".to_owned());
+    if let Some(header) = optional("HEADER") {
+        let (name, value) =
+            header.split_once(':').ok_or_else(|| format!("{prefix}HEADER is not `name: value`"))?;
+        target.headers.insert(name.trim().to_owned(), value.trim().to_owned());
+    }
     target.region = optional("REGION").unwrap_or(target.region);
     target.style = match optional("STYLE").as_deref() {
         None | Some("path") => Style::Path,

@@ -169,7 +169,11 @@ pub(super) fn objects_v2(
         _ if at.lies(Lie::IgnoreStartAfter) => None,
         _ => input.start_after.clone(),
     };
-    let continued = input.continuation_token.as_deref().map(parse_token).transpose()?;
+    let own = |token: &str| match parse_token(token) {
+        Err(_) if rules.any_token => Ok(token.to_owned()),
+        result => result,
+    };
+    let continued = input.continuation_token.as_deref().map(own).transpose()?;
     let after = if at.lies(Lie::ListStartsOver) { start_after } else { continued.or(start_after) };
     let (asked, max_keys) = max_keys(input.max_keys, rules)?;
     let url_encoded = input.encoding_type.as_ref().is_some_and(|e| e.as_str() == EncodingType::URL);

@@ -8,10 +8,10 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::super::dialect::{MultipartRules, Treatment};
-use super::super::fault::{Lie, Outcome};
+use super::super::dialect::MultipartRules;
+use super::super::fault::Lie;
 use super::super::store::{Condition, Object, Part, Refusal, Upload};
-use super::write::{hex, md5, read_body, told_etag, verify_checksums};
+use super::write::{checked, hex, md5, read_body, told_etag};
 use super::{Backend, Context, condition, context, refuse};
 
 pub(super) fn create(
@@ -61,14 +61,8 @@ pub(super) async fn put_part(
         checksum_sha256: input.checksum_sha256,
         ..Checksum::default()
     };
-    let blind = at.raw_body.is_some()
-        || backend.dialect.checksum_headers == Treatment::Ignored
-        || matches!(at.outcome, Outcome::Lie(Lie::IgnoreChecksums | Lie::StoreHalf | Lie::StoreFlippedBit));
-    let sums = if blind {
-        Checksum::default()
-    } else {
-        verify_checksums(&body, claimed, input.content_md5.as_deref(), req.trailing_headers.as_ref())?
-    };
+    let sums =
+        checked(backend, &at, &body, claimed, input.content_md5.as_deref(), req.trailing_headers.as_ref())?;
     let md5 = md5(&body);
     let part = Part { body, md5, at: at.stamp.at };
     backend

@@ -1,0 +1,8 @@
+//! The suite against servers of this process: the embedded one in every dialect, and one that lies.
+
+#[path = "endpoints/dialects.rs"]
+mod dialects;
+#[path = "endpoints/lies.rs"]
+mod lies;
+#[path = "endpoints/server.rs"]
+mod server;
