@@ -54,10 +54,11 @@ const LIES: &[(Lie, &[Verb], &str)] = &[
 async fn passes(faults: impl Fn(&RequestFacts) -> Fault + Send + Sync + 'static, check: &str) -> bool {
     let mut settings = Settings::new(system_clock());
     settings.faults = Arc::new(faults);
-    let loopback = Server::new(settings).start_loopback().await.unwrap();
+    let loopback = Server::new(settings).start_loopback().await.expect("a free port");
     let target = Target::local("liar", &loopback.endpoint(), "access", "secret");
-    let report =
-        checks::run(target, &Options { only: vec![check.to_owned()], skip: Vec::new() }).await.unwrap();
+    let report = checks::run(target, &Options { only: vec![check.to_owned()], skip: Vec::new() })
+        .await
+        .expect("it is there");
     let outcome = report.outcomes.iter().find(|outcome| outcome.id == check).expect("the check exists");
     outcome.passed
 }

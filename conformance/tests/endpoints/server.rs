@@ -14,10 +14,10 @@ use http::Method;
 async fn server(faults: impl Fn(&RequestFacts) -> Fault + Send + Sync + 'static) -> (Loopback, Client) {
     let mut settings = Settings::new(system_clock());
     settings.faults = Arc::new(faults);
-    let loopback = Server::new(settings).start_loopback().await.unwrap();
+    let loopback = Server::new(settings).start_loopback().await.expect("a free port");
     loopback.server().create_bucket("conformance");
     let target = Target::local("test", &loopback.endpoint(), "access", "secret");
-    let client = Client::new(Arc::new(target), Arc::new(Budget::new(1000, 1 << 30))).unwrap();
+    let client = Client::new(Arc::new(target), Arc::new(Budget::new(1000, 1 << 30))).expect("a URL");
     (loopback, client)
 }
 
