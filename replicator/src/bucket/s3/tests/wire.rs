@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use conformance::server::dialect::{Addressing, AwsChunked, Treatment};
+use conformance::server::dialect::{Addressing, AwsChunked, Integrity, Treatment};
 
 use super::*;
 
@@ -115,7 +115,7 @@ async fn a_store_that_refuses_everything_new_takes_our_requests() {
         aws_chunked: AwsChunked::Refused,
         trailers: Treatment::Refused,
         unsigned_payload: Treatment::Refused,
-        batch_delete_needs_md5: true,
+        batch_delete_needs: Integrity::Md5,
         needs_content_length: true,
         checksum_headers: Treatment::Refused,
         x_id: Treatment::Refused,
