@@ -17,6 +17,7 @@
 
 pub mod app;
 mod cast;
+mod event;
 mod report;
 mod torture;
 

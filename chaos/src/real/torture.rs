@@ -12,62 +12,12 @@ use conformance::server::{ErrorAnswer, Fault, FaultPlan, NoFaults, Outcome, Requ
 use conformance::workload::{History, Random};
 
 use super::cast::Cast;
+use super::event::{EVENTS, Event};
 use super::report::{Report, Violation};
 use super::{Arguments, BUILT_IN, app};
 
 /// A run with more broken promises than this has nothing more to tell.
 const ENOUGH: usize = 8;
-
-/// What can happen, by the name `--without` takes, with its weight.
-const EVENTS: [(Event, u64); 12] = [
-    (Event::KillReplicator, 6),
-    (Event::TerminateReplicator, 3),
-    (Event::FreezeReplicator, 3),
-    (Event::KillApp, 4),
-    (Event::FreezeApp, 2),
-    (Event::RestartApp, 3),
-    (Event::KillBoth, 2),
-    (Event::ReplaceFile, 2),
-    (Event::StoreFails, 3),
-    (Event::Restore, 10),
-    (Event::KillRestore, 2),
-    (Event::Quiet, 4),
-];
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Event {
-    KillReplicator,
-    TerminateReplicator,
-    FreezeReplicator,
-    KillApp,
-    FreezeApp,
-    RestartApp,
-    KillBoth,
-    ReplaceFile,
-    StoreFails,
-    Restore,
-    KillRestore,
-    Quiet,
-}
-
-impl Event {
-    fn name(self) -> &'static str {
-        match self {
-            Self::KillReplicator => "kill-replicator",
-            Self::TerminateReplicator => "terminate-replicator",
-            Self::FreezeReplicator => "freeze-replicator",
-            Self::KillApp => "kill-app",
-            Self::FreezeApp => "freeze-app",
-            Self::RestartApp => "restart-app",
-            Self::KillBoth => "kill-both",
-            Self::ReplaceFile => "replace-file",
-            Self::StoreFails => "store-fails",
-            Self::Restore => "restore",
-            Self::KillRestore => "kill-restore",
-            Self::Quiet => "quiet",
-        }
-    }
-}
 
 /// One run.
 pub(super) struct Torture {

@@ -4,14 +4,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use conformance::Defect;
-use conformance::replica::{Directory, Replica, Report};
+use conformance::replica::{Directory, Replica, Report, S3};
 
 /// Reads a replica written by anything (the replicator, Litestream 0.5 or 0.3) and says whether it is whole.
 ///
 /// Exit code 0: whole. 1: something that was stored cannot be restored. 2: it could not be read.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// A directory or a file:// URL: the path the replicator was given.
+    /// A directory, a file:// URL, or s3://bucket/path?endpoint=…&region=…&forcePathStyle=true: what the replicator
+    /// was given. Keys come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.
     replica: String,
     /// Print the report as JSON, with every state that can be restored.
     #[arg(long)]
@@ -40,9 +41,13 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn read(place: &str) -> Result<Report, Defect> {
+    if place.starts_with("s3://") {
+        let store = S3::open(place, |name| std::env::var(name).ok())?;
+        return Ok(Replica::read(&store)?.report());
+    }
     let path = place.strip_prefix("file://").unwrap_or(place);
     if path.contains("://") {
-        return Err(Defect::new(format!("{place}: only directories and file:// URLs can be read")));
+        return Err(Defect::new(format!("{place}: only directories, file:// and s3:// URLs can be read")));
     }
     Ok(Replica::read(&Directory::new(Path::new(path)))?.report())
 }

@@ -4,6 +4,7 @@
 //! number of pages stored, not with their size; restoring reads the needed objects again.
 
 mod report;
+mod s3;
 mod states;
 mod store;
 
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::hash::Hasher;
 
 pub use report::{LegacyReport, LevelReport, Problem, Report, RestorePoint, Severity};
+pub use s3::S3;
 pub use store::{Directory, Embedded, Object, Store};
 
 use crate::{Defect, compare, legacy, ltx, workload};
