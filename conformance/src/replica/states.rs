@@ -79,11 +79,10 @@ impl States {
     fn step(&mut self, entries: &[Entry], index: usize, reached: u64, problems: &mut Vec<Problem>) {
         let entry = &entries[index];
         let key = &entry.object.key;
-        if let Some(before) = self.chain.get(&reached).map(|before| &entries[*before].header) {
-            if before.timestamp > entry.header.timestamp {
+        if let Some(before) = self.chain.get(&reached).map(|before| &entries[*before].header)
+            && before.timestamp > entry.header.timestamp {
                 problems.push(Problem::suspicious(key, "its time is before that of the state it follows"));
             }
-        }
         self.history.record(entry);
         self.chain.insert(entry.header.max_txid, index);
         let lock_page = ltx::lock_page(entry.header.page_size);

@@ -46,7 +46,6 @@ impl Retention {
     }
 
     /// The ages at which a file's being older can let something expire.
-    #[must_use]
     pub fn ages(&self) -> impl Iterator<Item = Duration> {
         [self.level0, self.window()].into_iter().filter(|age| !age.is_zero())
     }

@@ -354,7 +354,7 @@ impl Session {
 
     /// Gives up the chain but keeps the database pinned.
     #[must_use]
-    pub fn into_source(self: Box<Self>) -> (Box<Source>, LastRecord) {
+    pub fn into_source(self) -> (Box<Source>, LastRecord) {
         let last = LastRecord { staged: self.chain.newest, timestamp: self.chain.timestamp };
         (self.source, last)
     }
