@@ -80,9 +80,10 @@ impl States {
         let entry = &entries[index];
         let key = &entry.object.key;
         if let Some(before) = self.chain.get(&reached).map(|before| &entries[*before].header)
-            && before.timestamp > entry.header.timestamp {
-                problems.push(Problem::suspicious(key, "its time is before that of the state it follows"));
-            }
+            && before.timestamp > entry.header.timestamp
+        {
+            problems.push(Problem::suspicious(key, "its time is before that of the state it follows"));
+        }
         self.history.record(entry);
         self.chain.insert(entry.header.max_txid, index);
         let lock_page = ltx::lock_page(entry.header.page_size);
