@@ -9,7 +9,7 @@ use crate::bucket::observer::{RequestObserver, RequestReport, Verb as Operation}
 use crate::host::Clock;
 
 /// A TCP server that does `serve` with each connection.
-async fn raw<F, R>(serve: F) -> std::net::SocketAddr
+async fn raw<F, R>(serve: F) -> SocketAddr
 where
     F: Fn(tokio::net::TcpStream) -> R + Send + 'static,
     R: Future<Output = ()> + Send + 'static,

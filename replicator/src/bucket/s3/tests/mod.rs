@@ -2,6 +2,7 @@
 
 mod faults;
 mod reads;
+mod tls;
 mod wire;
 mod writes;
 
