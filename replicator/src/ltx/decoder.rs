@@ -237,19 +237,26 @@ impl Decoder {
     fn read_index(&mut self, mut body: Body) -> Result<Option<Step>> {
         let mut used = 0;
         let ended = loop {
-            match index_entry(&self.rest()[used..]).map_err(|message| self.wrong(message))? {
-                Entry::Cut => break false,
-                Entry::Terminator => {
+            let entry = match index_entry(&self.rest()[used..]) {
+                Ok(Entry::Frame { .. }) if body.index.entries() == body.frames.entries() => {
+                    Err("page index has more entries than the file has pages")
+                }
+                entry => entry,
+            };
+            match entry {
+                Ok(Entry::Cut) => break false,
+                Ok(Entry::Terminator) => {
                     used += 1;
                     break true;
                 }
-                Entry::Frame { page, offset, frame_len, len } => {
+                Ok(Entry::Frame { page, offset, frame_len, len }) => {
                     body.index.push(page, offset, frame_len);
                     used += len;
                 }
-            }
-            if body.index.entries() > body.frames.entries() {
-                return Err(self.wrong("page index has more entries than the file has pages"));
+                Err(message) => {
+                    self.consume(used);
+                    return Err(self.wrong(message));
+                }
             }
         };
         self.crc.update(&self.buffer[self.at..self.at + used]);
