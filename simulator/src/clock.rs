@@ -20,6 +20,7 @@ pub struct Timeline {
 enum Source {
     Manual(Arc<AtomicU64>),
     Tokio(tokio::time::Instant),
+    Network,
 }
 
 impl Timeline {
@@ -35,12 +36,20 @@ impl Timeline {
         Self { source: Source::Tokio(tokio::time::Instant::now()) }
     }
 
+    /// Time of the simulated network that the calling host belongs to.
+    #[must_use]
+    pub fn network() -> Self {
+        Self { source: Source::Network }
+    }
+
     /// Milliseconds since the start.
     #[must_use]
     pub fn millis(&self) -> u64 {
         match &self.source {
             Source::Manual(millis) => millis.load(Ordering::Relaxed),
             Source::Tokio(start) => u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            Source::Network => turmoil::sim_elapsed()
+                .map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)),
         }
     }
 

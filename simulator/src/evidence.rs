@@ -83,8 +83,6 @@ pub struct Evidence {
     pub lost_locks: Vec<std::path::PathBuf>,
     /// Requests while nothing was written, per verb.
     pub idle_requests: BTreeMap<&'static str, u64>,
-    /// Names in the store at the end.
-    pub objects: Vec<String>,
     /// Panics of product code.
     pub panics: Vec<String>,
 }

@@ -19,7 +19,9 @@ pub mod disk;
 pub mod events;
 pub mod evidence;
 pub mod fiber;
+pub mod full;
 pub mod history;
+pub mod interpose;
 pub mod lite;
 pub mod oracles;
 pub mod panics;
@@ -29,3 +31,9 @@ pub mod shrink;
 pub mod simhost;
 pub mod store;
 pub mod vfs;
+
+/// Runs a plan in its lane; `trace` keeps every step as text.
+#[must_use]
+pub fn run(plan: &plan::Plan, trace: bool) -> lite::Outcome {
+    if plan.full { full::run(plan, trace) } else { lite::run(plan, trace) }
+}

@@ -14,6 +14,9 @@ use crate::store::Weather;
 pub struct Plan {
     /// Seed of every choice not written down here.
     pub seed: u64,
+    /// The store is an S3 server across a network, reached through the real SDK.
+    #[serde(default)]
+    pub full: bool,
     /// Choices whose name starts so come out as zero.
     #[serde(default)]
     pub muted: Vec<String>,
@@ -155,6 +158,7 @@ impl Plan {
         let (faults, restores) = (draw.faults(run_millis), draw.times("restore", run_millis, 4));
         Self {
             seed,
+            full: false,
             muted: Vec::new(),
             run_millis,
             hardware: draw.hardware(),
@@ -164,6 +168,14 @@ impl Plan {
             faults,
             restores,
         }
+    }
+}
+
+impl Plan {
+    /// The plan of `seed` with a real S3 server and the real SDK.
+    #[must_use]
+    pub fn draw_full(seed: u64) -> Self {
+        Self { full: true, ..Self::draw(seed) }
     }
 }
 

@@ -4,7 +4,7 @@
 //! `SIMULATOR_SEEDS=n` says how many.
 
 use simulator::plan::Plan;
-use simulator::{lite, report};
+use simulator::report;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
@@ -21,8 +21,20 @@ fn fresh_seeds_keep_every_promise() {
     let from = number("SIMULATOR_FROM").unwrap_or_else(fresh);
     for seed in from..from + number("SIMULATOR_SEEDS").unwrap_or(200) {
         let plan = Plan::draw(seed);
-        let outcome = lite::run(&plan, false);
+        let outcome = simulator::run(&plan, false);
         let command = format!("cargo run -p simulator -- replay --seed {seed}");
+        assert!(outcome.violations.is_empty(), "\n{}", report::one_screen(&plan, &outcome, &command));
+    }
+}
+
+/// A few with everything: turmoil's network, an S3 server with a provider's dialect, the real SDK.
+#[test]
+fn fresh_full_seeds_keep_every_promise() {
+    let from = number("SIMULATOR_FROM").unwrap_or_else(fresh);
+    for seed in from..from + number("SIMULATOR_FULL_SEEDS").unwrap_or(10) {
+        let plan = Plan::draw_full(seed);
+        let outcome = simulator::run(&plan, false);
+        let command = format!("cargo run -p simulator -- replay --full --seed {seed}");
         assert!(outcome.violations.is_empty(), "\n{}", report::one_screen(&plan, &outcome, &command));
     }
 }
@@ -40,7 +52,7 @@ fn regression_cases_stay_fixed() {
     for case in cases {
         let text = std::fs::read_to_string(&case).expect("readable");
         let plan: Plan = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
-        let outcome = lite::run(&plan, false);
+        let outcome = simulator::run(&plan, false);
         let command = format!("cargo run -p simulator -- replay --plan {}", case.display());
         assert!(outcome.violations.is_empty(), "\n{}", report::one_screen(&plan, &outcome, &command));
     }
@@ -51,7 +63,7 @@ fn regression_cases_stay_fixed() {
 fn a_seed_is_a_run() {
     for seed in fresh()..fresh() + 5 {
         let plan = Plan::draw(seed);
-        let (one, two) = (lite::run(&plan, true), lite::run(&plan, true));
+        let (one, two) = (simulator::run(&plan, true), simulator::run(&plan, true));
         let different = one.trace.iter().zip(&two.trace).find(|(a, b)| a != b);
         assert_eq!(different, None, "seed {seed}");
         assert_eq!((one.digest, one.steps), (two.digest, two.steps), "seed {seed}");

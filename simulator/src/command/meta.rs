@@ -3,8 +3,6 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use simulator::lite;
-use simulator::plan::Plan;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -14,6 +12,9 @@ pub struct Args {
     /// First seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// With an S3 server across a network, reached through the real SDK.
+    #[arg(long)]
+    full: bool,
     /// Only print one fingerprint per seed (what the two processes do).
     #[arg(long)]
     fingerprints: bool,
@@ -57,7 +58,7 @@ pub fn main(args: &Args) -> u8 {
 
 fn print_fingerprints(args: &Args) -> u8 {
     for seed in args.from..args.from + args.seeds {
-        let outcome = lite::run(&Plan::draw(seed), args.steps);
+        let outcome = simulator::run(&super::draw(seed, args.full), args.steps);
         for line in &outcome.trace {
             println!("{line}");
         }
@@ -83,8 +84,10 @@ fn start(args: &Args, fixed_addresses: bool) -> Child {
         "--from",
         &args.from.to_string(),
     ]);
-    if args.steps {
-        command.arg("--steps");
+    for (given, flag) in [(args.steps, "--steps"), (args.full, "--full")] {
+        if given {
+            command.arg(flag);
+        }
     }
     command.stdout(Stdio::piped());
     if fixed_addresses {

@@ -79,8 +79,8 @@ fn exit_code(outcome: &Outcome) -> u8 {
 
 /// The plan of a seed or of a file.
 #[expect(clippy::disallowed_methods, reason = "a command-line tool reads what it is given")]
-fn load(seed: Option<u64>, file: Option<&Path>) -> Plan {
-    let Some(file) = file else { return Plan::draw(seed.unwrap_or(0)) };
+fn load(seed: Option<u64>, full: bool, file: Option<&Path>) -> Plan {
+    let Some(file) = file else { return draw(seed.unwrap_or(0), full) };
     let plan = std::fs::read_to_string(file)
         .map_err(|error| error.to_string())
         .and_then(|text| toml::from_str(&text).map_err(|error| error.to_string()));
@@ -88,4 +88,14 @@ fn load(seed: Option<u64>, file: Option<&Path>) -> Plan {
         eprintln!("{}: {error}", file.display());
         std::process::exit(i32::from(HARNESS));
     })
+}
+
+/// The plan of a seed.
+fn draw(seed: u64, full: bool) -> Plan {
+    if full { Plan::draw_full(seed) } else { Plan::draw(seed) }
+}
+
+/// What to type to see a seed again.
+fn replay_command(plan: &Plan) -> String {
+    format!("simulator replay --seed {}{}", plan.seed, if plan.full { " --full" } else { "" })
 }

@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
-use simulator::{lite, report};
+use simulator::report;
 
 #[derive(clap::Args)]
 pub struct Args {
     /// The seed.
     #[arg(long)]
     seed: Option<u64>,
+    /// With an S3 server across a network, reached through the real SDK.
+    #[arg(long)]
+    full: bool,
     /// Or a plan file.
     #[arg(long, conflicts_with = "seed")]
     plan: Option<PathBuf>,
@@ -25,11 +28,11 @@ pub struct Args {
 
 #[expect(clippy::disallowed_methods, reason = "a command-line tool writes its results")]
 pub fn main(args: &Args) -> u8 {
-    let plan = super::load(args.seed, args.plan.as_deref());
+    let plan = super::load(args.seed, args.full, args.plan.as_deref());
     if args.show_plan {
         println!("{}", toml::to_string(&plan).expect("a plan is plain data"));
     }
-    let outcome = lite::run(&plan, args.trace);
+    let outcome = simulator::run(&plan, args.trace);
     for line in &outcome.trace {
         println!("{line}");
     }
@@ -40,7 +43,7 @@ pub fn main(args: &Args) -> u8 {
     }
     let command = match &args.plan {
         Some(plan) => format!("simulator replay --plan {}", plan.display()),
-        None => format!("simulator replay --seed {}", plan.seed),
+        None => super::replay_command(&plan),
     };
     println!("\n{}", report::one_screen(&plan, &outcome, &command));
     println!("digest {:016x}, {} steps, {} ms simulated", outcome.digest, outcome.steps, outcome.sim_millis);

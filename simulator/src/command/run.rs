@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use simulator::lite;
-use simulator::plan::Plan;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -16,6 +14,9 @@ pub struct Args {
     /// First seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// With an S3 server across a network, reached through the real SDK.
+    #[arg(long)]
+    full: bool,
     /// Processes side by side.
     #[arg(long, default_value_t = 1)]
     jobs: u64,
@@ -50,6 +51,9 @@ fn side_by_side(args: &Args) -> u8 {
         ]);
         command.args(["--failures", &args.failures.to_string(), "--shrink", &args.shrink.to_string()]);
         command.arg("--out").arg(&args.out);
+        if args.full {
+            command.arg("--full");
+        }
         children.push(command.spawn().expect("this program can be started again"));
     }
     let codes = children.iter_mut().map(|child| child.wait().ok().and_then(|status| status.code()));
@@ -62,8 +66,8 @@ fn one_process(args: &Args) -> u8 {
     let (mut sim_millis, mut steps, mut commits, mut restores, mut worst) = (0, 0, 0, 0, super::PASS);
     let (mut failed, mut done, mut kinds) = (0, 0_u64, BTreeSet::new());
     for seed in args.from..args.from + args.seeds {
-        let plan = Plan::draw(seed);
-        let outcome = lite::run(&plan, false);
+        let plan = super::draw(seed, args.full);
+        let outcome = simulator::run(&plan, false);
         sim_millis += outcome.sim_millis;
         steps += outcome.steps;
         commits += outcome.commits;

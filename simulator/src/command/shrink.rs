@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use simulator::lite::{self, Outcome};
+use simulator::lite::Outcome;
 use simulator::plan::Plan;
 use simulator::{report, shrink};
 
@@ -12,6 +12,9 @@ pub struct Args {
     /// The failing seed.
     #[arg(long)]
     seed: Option<u64>,
+    /// With an S3 server across a network, reached through the real SDK.
+    #[arg(long)]
+    full: bool,
     /// Or a plan file.
     #[arg(long, conflicts_with = "seed")]
     plan: Option<PathBuf>,
@@ -37,8 +40,8 @@ pub struct PromoteArgs {
 }
 
 pub fn main(args: &Args) -> u8 {
-    let plan = super::load(args.seed, args.plan.as_deref());
-    let outcome = lite::run(&plan, false);
+    let plan = super::load(args.seed, args.full, args.plan.as_deref());
+    let outcome = simulator::run(&plan, false);
     let Some(first) = outcome.violations.first() else {
         println!("every promise was kept: nothing to shrink");
         return super::PASS;
@@ -54,10 +57,10 @@ pub fn minimise(plan: &Plan, outcome: &Outcome, budget: Duration) -> (Plan, Outc
     let oracle = outcome.violations.first().map_or("", |violation| violation.oracle);
     #[expect(clippy::disallowed_methods, reason = "a budget of the tool itself")]
     let started = Instant::now();
-    let fails = |plan: &Plan| lite::run(plan, false).violations.first().is_some_and(|v| v.oracle == oracle);
+    let fails = |plan: &Plan| simulator::run(plan, false).violations.first().is_some_and(|v| v.oracle == oracle);
     let shrunk = shrink::shrink(plan, fails, || started.elapsed() < budget);
     println!("shrunk in {} runs, {} simplifications", shrunk.runs, shrunk.accepted);
-    let outcome = lite::run(&shrunk.plan, false);
+    let outcome = simulator::run(&shrunk.plan, false);
     (shrunk.plan, outcome)
 }
 
@@ -81,8 +84,8 @@ pub fn save(dir: &Path, plan: &Plan, outcome: &Outcome) {
 
 #[expect(clippy::disallowed_methods, reason = "a command-line tool writes its results")]
 pub fn promote(args: &PromoteArgs) -> u8 {
-    let plan = super::load(None, Some(&args.plan));
-    let outcome = lite::run(&plan, false);
+    let plan = super::load(None, false, Some(&args.plan));
+    let outcome = simulator::run(&plan, false);
     let broken = outcome.violations.first();
     let what = broken.map_or("nothing (already fixed)".into(), |v| format!("{}: {}", v.oracle, v.happened));
     let case = format!(

@@ -11,12 +11,14 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 
 use crate::app::DATABASE;
+use crate::clock::Timeline;
 use crate::context::exclusive;
 use crate::events::{Event, Mark};
 use crate::evidence::{Evidence, Violation};
 use crate::oracles;
 use crate::plan::{Happening, Plan, Timed};
-use world::World;
+use crate::store::Store;
+pub(crate) use world::World;
 
 /// What a run came to.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +56,7 @@ pub fn run(plan: &Plan, trace: bool) -> Outcome {
         .expect("a runtime without I/O needs nothing from the system");
     let local = LocalSet::new();
     let (world, evidence) = local.block_on(&runtime, async {
-        let world = World::new(plan, trace);
+        let world = World::new(plan, trace, Timeline::tokio(), |context| Box::new(Store::new(context)));
         let evidence = whole_run(&world).await;
         (world, evidence)
     });
@@ -67,7 +69,7 @@ pub fn run(plan: &Plan, trace: bool) -> Outcome {
 }
 
 /// Work under faults, heal, catch up, be idle, stop, look at everything once more.
-async fn whole_run(world: &Rc<World>) -> Evidence {
+pub(crate) async fn whole_run(world: &Rc<World>) -> Evidence {
     world.create_directories();
     world.start_app();
     world.start_replicator();

@@ -18,7 +18,6 @@ use crate::evidence::{Asked, RestoreError, RestoreRun};
 use crate::history::image_of_file;
 use crate::oracles::CATCH_UP_MILLIS;
 use crate::simhost;
-use crate::store::StoreView;
 use crate::vfs::Vfs;
 
 /// A restore may take so long, in simulated milliseconds.
@@ -74,8 +73,8 @@ async fn restore(world: &Rc<World>, asked: Asked) {
         Asked::Latest => Target::Latest,
         Asked::Before(millis) => Target::Timestamp(UnixMillis(EPOCH_MILLIS + millis as i64)),
     };
-    let host = simhost::host(&process, &vfs, 4, false, None);
-    let bucket = Arc::new(StoreView::sheltered(&world.store, &process));
+    let host = simhost::host(&process, &vfs, 4, false, world.store.dial());
+    let bucket = world.store.bucket(&process, &host, true);
     let (claimed, head) = world.standing();
     let started_millis = world.context.timeline.millis();
     let work = restore::run(&host, bucket, options, &NoProgress);

@@ -24,7 +24,7 @@ use crate::history::{History, StateId};
 use crate::oracles::{QUIET_MILLIS, STOP_MILLIS};
 use crate::plan::Plan;
 use crate::simhost;
-use crate::store::{Store, StoreView, Weather};
+use crate::store::{Cloud, Weather};
 use crate::vfs::Vfs;
 
 struct RunningApp {
@@ -45,7 +45,7 @@ pub struct World {
     pub context: Context,
     pub machine: Arc<Machine>,
     pub scratch: Arc<Machine>,
-    pub store: Arc<Store>,
+    pub store: Box<dyn Cloud>,
     pub history: Arc<History>,
     pub clock: Arc<WallClock>,
     pub claims: RefCell<Vec<Claim>>,
@@ -63,8 +63,13 @@ pub struct World {
 
 impl World {
     /// A world at its beginning.
-    pub fn new(plan: &Plan, trace: bool) -> Rc<Self> {
-        let mut context = Context::new(plan.seed, Timeline::tokio());
+    pub fn new(
+        plan: &Plan,
+        trace: bool,
+        timeline: Timeline,
+        store: impl FnOnce(&Context) -> Box<dyn Cloud>,
+    ) -> Rc<Self> {
+        let mut context = Context::new(plan.seed, timeline);
         context.choices = Choices::muting(plan.seed, plan.muted.clone());
         if trace {
             context.log.trace_steps();
@@ -72,7 +77,7 @@ impl World {
         let machine = Machine::new(&context, 11, plan.hardware);
         let scratch = Machine::new(&context, 12, plan.hardware);
         let history = History::watch(&machine, Path::new(DATABASE));
-        let store = Store::new(&context);
+        let store = store(&context);
         store.set_weather(plan.weather);
         let clock = WallClock::new(context.timeline.clone());
         Rc::new(Self {
@@ -169,8 +174,8 @@ impl World {
         process.set_pace(self.plan.replicator.pace);
         let vfs = Vfs::register(&process);
         let settings = &self.plan.replicator;
-        let host = simhost::host(&process, &vfs, usize::from(settings.slots), settings.watch, None);
-        let bucket = Arc::new(StoreView::new(&self.store, &process));
+        let host = simhost::host(&process, &vfs, usize::from(settings.slots), settings.watch, self.store.dial());
+        let bucket = self.store.bucket(&process, &host, false);
         self.context.event("replicator", Mark::Note, format!("starts, process {}", process.id()));
         let handle = sync::start(host, self.options(), bucket);
         let (world, mut status, alive) = (Rc::clone(self), handle.status(), Arc::clone(&process));
@@ -362,7 +367,6 @@ impl World {
                 .map(|(_, path)| path)
                 .collect(),
             idle_requests,
-            objects: self.store.objects().into_keys().collect(),
             panics: std::mem::take(&mut *self.panics.lock().expect("plain data")),
         }
     }

@@ -85,7 +85,6 @@ pub(crate) mod fixture {
             touched: Vec::new(),
             lost_locks: Vec::new(),
             idle_requests: std::collections::BTreeMap::new(),
-            objects: Vec::new(),
             panics: Vec::new(),
         };
         (evidence, images)

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use replicator::bucket::{PutCondition, PutOutcome};
-use replicator::host::UnixMillis;
+use replicator::bucket::{Bucket, PutCondition, PutOutcome};
+use replicator::host::{Dial, Host, UnixMillis};
 
 use crate::clock::EPOCH_MILLIS;
 use crate::context::Context;
+use crate::disk::Process;
 use crate::events::Mark;
 
 pub use view::StoreView;
@@ -35,6 +36,45 @@ pub struct Weather {
     pub flipped: u16,
     /// One key of a deletion fails.
     pub undeleted: u16,
+}
+
+/// A place for replicas, as whoever directs a world handles it.
+pub trait Cloud {
+    /// The network that reaches it, if it needs one.
+    fn dial(&self) -> Option<Arc<dyn Dial>>;
+    /// The bucket as `process` sees it; a sheltered client is passed by weather and outages.
+    fn bucket(&self, process: &Arc<Process>, host: &Host, sheltered: bool) -> Arc<dyn Bucket>;
+    /// Changes the weather.
+    fn set_weather(&self, weather: Weather);
+    /// Nothing answers until this is called with `false`.
+    fn set_outage(&self, outage: bool);
+    /// Number of requests by verb so far.
+    fn requests(&self) -> BTreeMap<&'static str, u64>;
+}
+
+impl Cloud for Arc<Store> {
+    fn dial(&self) -> Option<Arc<dyn Dial>> {
+        None
+    }
+
+    fn bucket(&self, process: &Arc<Process>, _host: &Host, sheltered: bool) -> Arc<dyn Bucket> {
+        let view = if sheltered { StoreView::sheltered } else { StoreView::new };
+        Arc::new(view(self, process))
+    }
+
+    fn set_weather(&self, weather: Weather) {
+        self.lock().weather = weather;
+    }
+
+    fn set_outage(&self, outage: bool) {
+        self.lock().outage = outage;
+        let text = if outage { "store: outage begins" } else { "store: outage ends" };
+        self.context.event("store", Mark::Fault, text);
+    }
+
+    fn requests(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().requests.clone()
+    }
 }
 
 /// One object at one time.
@@ -81,24 +121,6 @@ impl Store {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic inside a request")
-    }
-
-    /// Changes the weather.
-    pub fn set_weather(&self, weather: Weather) {
-        self.lock().weather = weather;
-    }
-
-    /// Nothing answers until this is called with `false`.
-    pub fn set_outage(&self, outage: bool) {
-        self.lock().outage = outage;
-        let text = if outage { "store: outage begins" } else { "store: outage ends" };
-        self.context.event("store", Mark::Fault, text);
-    }
-
-    /// Number of requests by verb so far.
-    #[must_use]
-    pub fn requests(&self) -> BTreeMap<&'static str, u64> {
-        self.lock().requests.clone()
     }
 
     /// All objects, in key order.

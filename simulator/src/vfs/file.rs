@@ -90,8 +90,13 @@ impl OpenFile {
         self.flags & ffi::SQLITE_OPEN_MAIN_DB != 0
     }
 
+    /// Who watches this database; nobody, if this is a file that had its name before it was replaced.
     fn observer(&self) -> Option<Arc<dyn Observer>> {
-        self.process().is_alive().then(|| self.process().machine().observer(&self.database)).flatten()
+        let replaced = || self.process().named_inode(&self.handle.path) != Some(self.handle.inode);
+        if !self.process().is_alive() || (self.is_database() && replaced()) {
+            return None;
+        }
+        self.process().machine().observer(&self.database)
     }
 
     /// Lets the observer see what has happened since the last call, before anybody else may run.
