@@ -3,7 +3,6 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-
 #[derive(clap::Args)]
 pub struct Args {
     /// How many seeds.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-
 #[derive(clap::Args)]
 pub struct Args {
     /// How many seeds.

@@ -57,7 +57,8 @@ pub fn minimise(plan: &Plan, outcome: &Outcome, budget: Duration) -> (Plan, Outc
     let oracle = outcome.violations.first().map_or("", |violation| violation.oracle);
     #[expect(clippy::disallowed_methods, reason = "a budget of the tool itself")]
     let started = Instant::now();
-    let fails = |plan: &Plan| simulator::run(plan, false).violations.first().is_some_and(|v| v.oracle == oracle);
+    let fails =
+        |plan: &Plan| simulator::run(plan, false).violations.first().is_some_and(|v| v.oracle == oracle);
     let shrunk = shrink::shrink(plan, fails, || started.elapsed() < budget);
     println!("shrunk in {} runs, {} simplifications", shrunk.runs, shrunk.accepted);
     let outcome = simulator::run(&shrunk.plan, false);

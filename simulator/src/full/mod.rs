@@ -79,7 +79,8 @@ fn s3_server(plan: &Plan, weather: &Arc<WeatherPlan>) -> Server {
         EPOCH_MILLIS + turmoil::sim_elapsed().map_or(0, |elapsed| elapsed.as_millis() as i64)
     }));
     settings.dialect = Dialect::named(dialect_of(plan.seed)).expect("its own list names it");
-    settings.keys = vec![AccessKey::new(cloud::KEY, "secret"), AccessKey::new(cloud::SHELTERED_KEY, "secret")];
+    settings.keys =
+        vec![AccessKey::new(cloud::KEY, "secret"), AccessKey::new(cloud::SHELTERED_KEY, "secret")];
     settings.domain = "s3".into();
     settings.faults = weather.clone();
     Server::new(settings)

@@ -174,7 +174,8 @@ impl World {
         process.set_pace(self.plan.replicator.pace);
         let vfs = Vfs::register(&process);
         let settings = &self.plan.replicator;
-        let host = simhost::host(&process, &vfs, usize::from(settings.slots), settings.watch, self.store.dial());
+        let host =
+            simhost::host(&process, &vfs, usize::from(settings.slots), settings.watch, self.store.dial());
         let bucket = self.store.bucket(&process, &host, false);
         self.context.event("replicator", Mark::Note, format!("starts, process {}", process.id()));
         let handle = sync::start(host, self.options(), bucket);
