@@ -154,6 +154,84 @@ fn a_file_replaced_while_down_starts_over() {
     }
 }
 
+/// Another database is copied over the file, which stays the same file to the system, while the replicator is stopped.
+#[test]
+fn a_file_overwritten_while_down_starts_over() {
+    for rows in [50, 500] {
+        let mut running = Running::new(63);
+        running.stop();
+        let (live, kept) = (running.scene.database(), running.scene.path("kept.db"));
+        std::fs::hard_link(&live, &kept).unwrap();
+        running.scene.replace_database(|scene| scene.insert_large_rows(rows));
+        let other = std::fs::read(&live).unwrap();
+        std::fs::rename(kept, &live).unwrap();
+        std::fs::write(&live, other).unwrap();
+        running.scene.start_app();
+        running.start();
+        running.scene.update_rows(20);
+        running.assert_faithful();
+    }
+}
+
+/// The database does not exist when the replicator starts, and is deleted and made again later (#886, dust#30490).
+#[test]
+fn a_database_that_appears_disappears_and_appears_again_is_followed() {
+    let mut running = Running::new(64);
+    for _ in 0..2 {
+        running.scene.stop_app();
+        for name in ["app.db", "app.db-wal", "app.db-shm"] {
+            let path = running.scene.path(name);
+            if path.exists() {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        running.scene.start_app();
+        running.scene.insert_large_rows(20);
+        running.scene.wait_replicated(&running.site);
+    }
+    running.assert_faithful();
+}
+
+/// The local file is older than the replica: a backup was put back, or a machine lost its last seconds.
+#[test]
+fn a_database_older_than_its_replica_goes_on_above_it() {
+    let mut running = Running::new(65);
+    running.stop();
+    running.scene.stop_app();
+    let old = running.scene.path("old.db");
+    std::fs::copy(running.scene.database(), &old).unwrap();
+    running.scene.start_app();
+    running.start();
+    running.scene.update_rows(30);
+    running.scene.wait_replicated(&running.site);
+    running.stop();
+    let newest = Replica::read(&*running.site.store).unwrap().newest().unwrap();
+    running.scene.replace_database(|_| ());
+    std::fs::copy(&old, running.scene.database()).unwrap();
+    running.scene.start_app();
+    running.start();
+    running.scene.update_rows(3);
+    running.scene.wait_replicated(&running.site);
+    assert!(Replica::read(&*running.site.store).unwrap().newest().unwrap() > newest);
+    running.assert_faithful();
+}
+
+/// The journal mode is switched away and back while the replicator is stopped: the WAL is gone, the content changed.
+#[test]
+fn a_detour_through_another_journal_mode_is_followed() {
+    let mut running = Running::new(66);
+    running.stop();
+    running.scene.stop_app();
+    let db = Connection::open(running.scene.database()).unwrap();
+    db.execute_batch("PRAGMA journal_mode = delete").unwrap();
+    db.close().unwrap();
+    running.scene.start_app();
+    running.start();
+    running.scene.update_rows(10);
+    running.assert_faithful();
+}
+
 /// A database rewritten with another page size wedges Litestream for good.
 #[test]
 fn a_changed_page_size_starts_over() {
@@ -219,6 +297,33 @@ fn a_stale_wal_beside_an_absent_database_is_not_replayed() {
         assert!(said.output.contains("app.db-wal"), "{}", said.output);
         assert!(!output.exists());
     }
+}
+
+/// #218, #724: an application that never waits for a lock is never refused one, however often the replicator
+/// checkpoints, and its WAL stays short all the same.
+#[test]
+fn an_impatient_writer_is_never_refused() {
+    let mut scene = Scene::calm(67);
+    scene.insert_large_rows(100);
+    let site = scene.directory();
+    let product = product(&scene);
+    let mut replication = scene.replication(&site);
+    replication.database_lines.push("min-checkpoint-page-count: 50".to_owned());
+    let daemon = product.replicate(&replication).unwrap();
+    scene.wait_replicated(&site);
+    let db = scene.app.as_ref().unwrap().db();
+    db.busy_timeout(Duration::ZERO).unwrap();
+    db.execute_batch("PRAGMA wal_autocheckpoint = 0").unwrap();
+    for _ in 0..8 {
+        // A commit that is refused ends the test.
+        scene.update_rows(100);
+        scene.wait_replicated(&site);
+    }
+    let wal = std::fs::metadata(scene.path("app.db-wal")).unwrap().len();
+    assert!(wal < 1000 * 4120, "1600 frames were written, and the WAL has {wal} bytes");
+    daemon.terminate(PATIENCE).unwrap();
+    let state = scene.restore_and_judge(&product, &site, &[]).unwrap();
+    assert_eq!(state.seq, scene.history.committed());
 }
 
 /// An idle application costs nothing: no objects appear.

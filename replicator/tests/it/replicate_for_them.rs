@@ -1,5 +1,6 @@
 //! The product replicates; Litestream 0.5.17 and the product itself restore every point in time of it.
 
+use conformance::replica::Replica;
 use conformance::site::Site;
 use conformance::witness::V0_5_17;
 use conformance::workload::Settings;
@@ -71,5 +72,36 @@ fn with_a_drawn_application() {
         let scene = Scene::new(seed, Settings::from_seed(seed));
         let site = scene.directory();
         every_state(scene, &site);
+    }
+}
+
+/// Levels, snapshots and retention in seconds instead of hours: whatever is left at any moment, each state of it is
+/// restored by both.
+#[test]
+fn what_compaction_and_retention_leave() {
+    let mut scene = Scene::new(36, Settings::ordinary());
+    let site = scene.directory();
+    let product = product(&scene);
+    let mut replication = scene.replication(&site);
+    let short = ["levels: [{interval: 1s}, {interval: 2s}]", "snapshot: {interval: 2s, retention: 3s}"];
+    replication.top_lines.extend(short.map(str::to_owned));
+    replication
+        .top_lines
+        .extend(["l0-retention: 1s", "l0-retention-check-interval: 500ms"].map(str::to_owned));
+    let daemon = product.replicate(&replication).unwrap();
+    for _ in 0..18 {
+        scene.steps(3);
+        scene.wait_replicated(&site);
+        std::thread::sleep(std::time::Duration::from_millis(250));
+    }
+    daemon.terminate(PATIENCE).unwrap();
+    let report = Replica::read(&*site.store).unwrap().report();
+    let files =
+        |level| report.levels.iter().find(|found| found.level == level).map_or(0, |found| found.files);
+    let merged = report.restorable.first().unwrap().txid != format!("{:016x}", 1);
+    assert!(files(1) > 0 && files(9) > 1 && merged, "{report}");
+    let litestream = scene.litestream(V0_5_17);
+    for restorer in [&litestream, &product] {
+        scene.compare_every_state(restorer, &site);
     }
 }
