@@ -192,6 +192,7 @@ async fn chain(
 
 #[cfg(test)]
 mod tests {
+    use super::super::http::Proxies;
     use super::*;
     use crate::bucket::settings::Secret;
     use crate::host::os;
@@ -261,7 +262,12 @@ mod tests {
             }
         }
         let clock = Arc::new(At(std::sync::Mutex::new(0)));
-        let http = Http::new(os::host().dial, None, crate::bucket::settings::Timeouts::default());
+        let http = Http::new(
+            os::host().dial,
+            None,
+            Proxies::default(),
+            crate::bucket::settings::Timeouts::default(),
+        );
         let region = Region::new("r");
         let cache = CredentialCache {
             source: Source::Chain { profile: None, region, http },

@@ -31,7 +31,7 @@ use md5::Digest as _;
 
 use self::client::Client;
 use self::credentials::CredentialCache;
-use self::http::Http;
+use self::http::{Http, Proxies};
 use super::observer::RequestObserver;
 use super::open::Environment;
 use super::settings::{S3Settings, Timeouts};
@@ -117,7 +117,12 @@ impl Registry {
         } else {
             None
         };
-        let http = Http::new(Arc::clone(&host.dial), connector, settings.timeouts);
+        let http = Http::new(
+            Arc::clone(&host.dial),
+            connector,
+            Proxies::from_environment(environment)?,
+            settings.timeouts,
+        );
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.https.push((key, http.clone()));
         Ok(http)

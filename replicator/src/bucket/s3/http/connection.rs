@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_types::body::SdkBody;
-use http::header::{HOST, HeaderValue};
+use http::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
 use http::{Request, Response, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 use super::super::super::settings::Timeouts;
 use super::fault::{Reached, TransportFault};
 use super::progress::{Activity, Watched};
+use super::proxy::Proxy;
 use crate::host::{Dial, Stream};
 
 /// How long a connection that ended its last answer may take to say that it is ready for the next request.
@@ -27,9 +28,9 @@ const READY: Duration = Duration::from_secs(1);
 /// A server, as the pool knows it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Target {
-    tls: bool,
-    host: String,
-    port: u16,
+    pub(super) tls: bool,
+    pub(super) host: String,
+    pub(super) port: u16,
 }
 
 impl Target {
@@ -43,6 +44,12 @@ impl Target {
         Ok(Self { tls, host, port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }) })
     }
 
+    /// `host:port`.
+    pub(super) fn authority(&self) -> String {
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        format!("{open}{}{close}:{}", self.host, self.port)
+    }
+
     fn has_default_port(&self) -> bool {
         self.port == if self.tls { 443 } else { 80 }
     }
@@ -51,13 +58,17 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "https" } else { "http" };
-        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
-        write!(f, "{scheme}://{open}{}{close}:{}", self.host, self.port)
+        write!(f, "{scheme}://{}", self.authority())
     }
 }
 
-/// Replaces the absolute URI by path and query, and adds the `Host` header that was signed.
-pub(super) fn make_origin_form(request: &mut Request<SdkBody>, target: &Target) -> Result<(), http::Error> {
+/// Adds the `Host` header that was signed, and puts the URI into the form that the other end wants: path and query
+/// for a server, everything for a proxy that forwards plain requests.
+pub(super) fn address(
+    request: &mut Request<SdkBody>,
+    target: &Target,
+    proxy: Option<&Proxy>,
+) -> Result<(), http::Error> {
     if !request.headers().contains_key(HOST) {
         let authority = request.uri().authority().map_or("", |authority| authority.as_str());
         let host = if target.has_default_port() {
@@ -70,6 +81,13 @@ pub(super) fn make_origin_form(request: &mut Request<SdkBody>, target: &Target) 
         };
         let host = HeaderValue::from_str(host)?;
         request.headers_mut().insert(HOST, host);
+    }
+    if let Some(proxy) = proxy.filter(|_| !target.tls) {
+        if let Some(authorization) = &proxy.authorization {
+            let value = HeaderValue::from_str(authorization)?;
+            request.headers_mut().insert(PROXY_AUTHORIZATION, value);
+        }
+        return Ok(());
     }
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = Uri::builder().path_and_query(path).build()?;
@@ -88,9 +106,15 @@ impl Connection {
         dial: &dyn Dial,
         tls: Option<&TlsConnector>,
         target: &Target,
+        proxy: Option<&Proxy>,
     ) -> io::Result<Self> {
         let activity = Arc::new(Activity::new());
-        let stream = Watched::new(dial.dial(&target.host, target.port).await?, Arc::clone(&activity));
+        let (host, port) = proxy.map_or((&target.host, target.port), |proxy| (&proxy.host, proxy.port));
+        let mut stream = dial.dial(host, port).await?;
+        if let Some(proxy) = proxy.filter(|_| target.tls) {
+            proxy.tunnel(&mut *stream, target).await?;
+        }
+        let stream = Watched::new(stream, Arc::clone(&activity));
         if !target.tls {
             return Self::handshake(stream, activity).await;
         }

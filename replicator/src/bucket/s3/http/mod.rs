@@ -7,6 +7,7 @@
 mod connection;
 mod fault;
 mod progress;
+mod proxy;
 pub(super) mod tls;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use tokio_rustls::TlsConnector;
 use self::connection::{Connection, Target};
 pub(super) use self::fault::{Reached, TransportFault};
 use self::progress::ResponseBody;
+pub(super) use self::proxy::Proxies;
 use super::super::settings::Timeouts;
 use crate::host::Dial;
 
@@ -42,6 +44,7 @@ pub(super) struct Http {
 struct Shared {
     dial: Arc<dyn Dial>,
     tls: Option<TlsConnector>,
+    proxies: Proxies,
     idle: Mutex<Idle>,
 }
 
@@ -60,15 +63,20 @@ impl std::fmt::Debug for Http {
 
 impl Http {
     /// A client without open connections. `tls` may be absent if only `http://` will be asked for.
-    pub(super) fn new(dial: Arc<dyn Dial>, tls: Option<TlsConnector>, timeouts: Timeouts) -> Self {
-        Self { shared: Arc::new(Shared { dial, tls, idle: Mutex::default() }), timeouts }
+    pub(super) fn new(
+        dial: Arc<dyn Dial>,
+        tls: Option<TlsConnector>,
+        proxies: Proxies,
+        timeouts: Timeouts,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { dial, tls, proxies, idle: Mutex::default() }), timeouts }
     }
 
     /// Sends one request and returns the answer's head; its body is read by the caller. Never repeats anything.
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, TransportFault> {
         let mut request = request.try_into_http1x().map_err(|error| TransportFault::invalid(error.into()))?;
         let target = Target::of(request.uri()).map_err(|error| TransportFault::invalid(error.into()))?;
-        connection::make_origin_form(&mut request, &target)
+        connection::address(&mut request, &target, self.shared.proxies.of(&target))
             .map_err(|error| TransportFault::invalid(error.into()))?;
 
         let (mut connection, reused) = match self.shared.take(&target, self.timeouts.idle_connection).await {
@@ -87,7 +95,8 @@ impl Http {
     }
 
     async fn connect(&self, target: &Target) -> Result<Connection, TransportFault> {
-        let open = Connection::open(&*self.shared.dial, self.shared.tls.as_ref(), target);
+        let proxy = self.shared.proxies.of(target);
+        let open = Connection::open(&*self.shared.dial, self.shared.tls.as_ref(), target, proxy);
         match tokio::time::timeout(self.timeouts.connect, open).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(TransportFault::unreached(target, error)),

@@ -31,7 +31,7 @@ async fn numbered() -> std::net::SocketAddr {
 async fn connections_are_kept_used_again_and_closed_when_old() {
     let address = numbered().await;
     let timeouts = Timeouts { idle_connection: Duration::from_millis(100), ..Timeouts::default() };
-    let http = Http::new(os::host().dial, None, timeouts);
+    let http = Http::new(os::host().dial, None, Proxies::default(), timeouts);
     assert_eq!((get(&http, address).await, get(&http, address).await), (1, 1));
     let (a, b) = tokio::join!(get(&http, address), get(&http, address));
     assert_eq!(a.max(b), 2, "one connection each for requests at the same time");
@@ -44,7 +44,7 @@ async fn connections_are_kept_used_again_and_closed_when_old() {
 
 #[tokio::test]
 async fn https_without_tls_is_refused_and_not_sent_in_clear() {
-    let http = Http::new(os::host().dial, None, Timeouts::default());
+    let http = Http::new(os::host().dial, None, Proxies::default(), Timeouts::default());
     let address = numbered().await;
     let request = HttpRequest::get(format!("https://{address}/")).unwrap();
     let fault = http.exchange(request).await.unwrap_err();

@@ -1,7 +1,8 @@
-//! TLS: whom we trust, and what AWS itself is sent.
+//! TLS: whom we trust, and what AWS itself is sent; proxies in between.
 
 use std::path::PathBuf;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -108,4 +109,56 @@ async fn aws_itself() {
     wire::exercise(&*bucket).await;
     insta::assert_snapshot!(wire::shapes(&seen.lock().unwrap()));
     assert!(dial.seen.lock().unwrap().iter().eq(["bucket.s3.eu-west-1.amazonaws.com"]));
+}
+
+/// A proxy that notes what it is asked for and leads everything to one place.
+async fn proxy(behind: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let log = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(client.read_u8().await.unwrap());
+            }
+            let text = String::from_utf8(head.clone()).unwrap();
+            log.lock().unwrap().push(text.clone());
+            let mut server = TcpStream::connect(behind).await.unwrap();
+            if text.starts_with("CONNECT ") {
+                client.write_all(b"HTTP/1.1 200 go on\r\n\r\n").await.unwrap();
+            } else {
+                // Forwards in origin form, as proxies do.
+                let path = text.split(' ').nth(1).unwrap();
+                let origin = path.strip_prefix("http://s3.example").unwrap();
+                server.write_all(text.replacen(path, origin, 1).as_bytes()).await.unwrap();
+            }
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    (address, asked)
+}
+
+#[tokio::test]
+async fn proxies_of_the_environment_are_used() {
+    let loopback = serve(Dialect::default()).await;
+    let front = Front::before(&loopback).await;
+    for (scheme, variable, behind, first_line) in [
+        ("https", "HTTPS_PROXY", front.address, "CONNECT s3.example:443 HTTP/1.1\r\n"),
+        ("http", "HTTP_PROXY", loopback.address(), "GET http://s3.example/bucket"),
+    ] {
+        let (proxy, asked) = proxy(behind).await;
+        let environment = Environment::hermetic([(variable.to_owned(), format!("http://u:p@{proxy}"))]);
+        let settings = S3Settings {
+            endpoint: Some(format!("{scheme}://s3.example")),
+            skip_verify: Some(true),
+            ..settings(&loopback)
+        };
+        let opener = Opener::new(os::host(), environment);
+        let bucket = opener.open(&Settings::S3(Box::new(settings))).await.unwrap();
+        assert_eq!(bucket.list("", None).await.unwrap(), [], "{scheme}");
+        let asked = asked.lock().unwrap().join("");
+        assert!(asked.starts_with(first_line), "{asked}");
+        assert!(asked.to_ascii_lowercase().contains("proxy-authorization: basic dtpw"), "{asked}");
+    }
 }
