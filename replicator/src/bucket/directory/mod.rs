@@ -140,4 +140,6 @@ impl Bucket for DirectoryBucket {
 }
 
 #[cfg(test)]
+mod failing;
+#[cfg(test)]
 mod tests;

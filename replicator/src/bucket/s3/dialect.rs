@@ -15,7 +15,7 @@ const FIRST_REGION: &str = "us-east-1";
 /// Smallest part S3 accepts, and Litestream's default.
 const MIN_PART: u64 = 5 << 20;
 /// Largest part S3 accepts.
-const MAX_PART: u64 = 5 << 30;
+pub(super) const MAX_PART: u64 = 5 << 30;
 
 /// Stores that need something of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -97,6 +97,12 @@ async fn publish(publication: &Publication<'_>, condition: PutCondition) -> Resu
     }
 }
 
+/// Bytes of the part after `sent` others.
+fn nth_part_size(base: u64, equal: bool, sent: usize) -> u64 {
+    let doublings = if equal || sent < EQUAL_PARTS { 0 } else { (sent - EQUAL_PARTS) / 1000 + 1 };
+    (base << doublings).min(super::dialect::MAX_PART)
+}
+
 /// An object being written; becomes a multipart upload when it outgrows one part.
 pub(super) struct S3Upload {
     client: Arc<Client>,
@@ -146,9 +152,8 @@ impl S3Upload {
                 ),
             ));
         }
-        let doublings =
-            if dialect.equal_parts || sent < EQUAL_PARTS { 0 } else { (sent - EQUAL_PARTS) / 1000 + 1 };
-        Ok(usize::try_from(dialect.part_size << doublings).unwrap_or(usize::MAX))
+        let bytes = nth_part_size(dialect.part_size, dialect.equal_parts, sent);
+        Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
     /// Sends `data` as the next part, after waiting until few enough are under way.
@@ -380,5 +385,34 @@ async fn abort(client: &Client, key: &str, id: &str) -> Result<()> {
         Ok(_) => Ok(()),
         Err(failure) if failure.is_not_found() => Ok(()),
         Err(failure) => Err(client.error(&request, &failure)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::UnixMillis;
+
+    #[test]
+    fn parts_grow_late_so_that_memory_stays_small_and_huge_objects_fit() {
+        const MIB: u64 = 1 << 20;
+        for (sent, expected) in [(0, 5), (4999, 5), (5000, 10), (5999, 10), (6000, 20), (9999, 160)] {
+            assert_eq!(nth_part_size(5 * MIB, false, sent), expected * MIB, "{sent}");
+            assert_eq!(nth_part_size(5 * MIB, true, sent), 5 * MIB, "{sent}");
+        }
+        let total: u64 = (0..MAX_PARTS).map(|sent| nth_part_size(5 * MIB, false, sent)).sum();
+        assert!(total > 300 * 1024 * MIB, "{total}");
+        assert_eq!(
+            nth_part_size(super::super::dialect::MAX_PART, false, 9999),
+            super::super::dialect::MAX_PART
+        );
+    }
+
+    #[test]
+    fn timestamps_have_milliseconds() {
+        let text = |ms| rfc3339(&PutOptions { timestamp: Some(UnixMillis(ms)) });
+        assert_eq!(text(1_700_000_000_120).as_deref(), Some("2023-11-14T22:13:20.120Z"));
+        assert_eq!(text(0).as_deref(), Some("1970-01-01T00:00:00.000Z"));
+        assert_eq!(rfc3339(&PutOptions::default()), None);
     }
 }

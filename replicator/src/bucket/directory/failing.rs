@@ -1,0 +1,166 @@
+//! A disk that notes its calls and fails one of them: the order of durability, and what a full disk leaves behind.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::host::{DirEntry, Disk, DiskFile, FileMetadata, UnixMillis, os};
+
+/// Calls so far, and the one that fails.
+#[derive(Default)]
+struct Script {
+    calls: Vec<&'static str>,
+    fails_at: Option<usize>,
+}
+
+#[derive(Clone)]
+struct Scripted {
+    inner: Arc<dyn Disk>,
+    script: Arc<Mutex<Script>>,
+}
+
+impl Scripted {
+    /// Notes a call that changes something.
+    fn note(&self, call: &'static str) -> io::Result<()> {
+        let mut script = self.script.lock().unwrap();
+        script.calls.push(call);
+        if script.fails_at == Some(script.calls.len()) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+}
+
+impl Disk for Scripted {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        if mode != OpenMode::Read {
+            self.note("open")?;
+        }
+        Ok(Box::new(ScriptedFile { inner: self.inner.open(path, mode)?, disk: self.clone() }))
+    }
+    fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
+        self.inner.metadata(path)
+    }
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.inner.read_dir(path)
+    }
+    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
+        self.note("create_dir_all")?;
+        self.inner.create_dir_all(path, mode)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.note("remove_file")?;
+        self.inner.remove_file(path)
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove_dir(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note("rename")?;
+        self.inner.rename(from, to)
+    }
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note("hard_link")?;
+        self.inner.hard_link(from, to)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.note("sync_dir")?;
+        self.inner.sync_dir(path)
+    }
+    fn set_modified(&self, path: &Path, time: UnixMillis) -> io::Result<()> {
+        self.note("set_modified")?;
+        self.inner.set_modified(path, time)
+    }
+    fn set_permissions(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+        self.note("set_permissions")?;
+        self.inner.set_permissions(path, mode, uid, gid)
+    }
+}
+
+struct ScriptedFile {
+    inner: Box<dyn DiskFile>,
+    disk: Scripted,
+}
+
+impl DiskFile for ScriptedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.inner.read_at(buffer, offset)
+    }
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.disk.note("write")?;
+        self.inner.write_all_at(data, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.disk.note("sync")?;
+        self.inner.sync()
+    }
+    fn metadata(&self) -> io::Result<FileMetadata> {
+        self.inner.metadata()
+    }
+}
+
+/// A PUT on a new directory with call number `fails_at` failing: its result, the calls, and what is on the disk.
+async fn put(
+    condition: PutCondition,
+    fails_at: Option<usize>,
+) -> (Result<PutOutcome>, Vec<&'static str>, Vec<String>) {
+    let root = tempfile::tempdir().unwrap();
+    let script = Arc::new(Mutex::new(Script { fails_at, ..Script::default() }));
+    let disk = Arc::new(Scripted { inner: os::host().disk, script: Arc::clone(&script) });
+    let host = Host { disk, ..os::host() };
+    let settings = DirectorySettings { path: root.path().join("r"), ownership: None };
+    let bucket = DirectoryBucket::new(&host, &settings);
+    let options = PutOptions { timestamp: Some(UnixMillis(1)) };
+    let result = bucket.put("a", Bytes::from_static(b"x"), condition, options).await;
+    let left = os::host().disk.read_dir(&root.path().join("r")).unwrap_or_default();
+    let calls = std::mem::take(&mut script.lock().unwrap().calls);
+    (result, calls, left.into_iter().map(|entry| entry.name).collect())
+}
+
+#[tokio::test]
+async fn content_is_durable_before_its_name_and_the_name_before_the_answer() {
+    const CREATE: [&str; 10] = [
+        "create_dir_all",
+        "sync_dir",
+        "open",
+        "set_permissions",
+        "write",
+        "set_modified",
+        "sync",
+        "hard_link",
+        "remove_file",
+        "sync_dir",
+    ];
+    let (result, calls, left) = put(PutCondition::IfAbsent, None).await;
+    assert_eq!((result.unwrap(), calls.as_slice()), (PutOutcome::Written, &CREATE[..]));
+    assert_eq!(left, ["a"]);
+
+    const REPLACE: [&str; 4] = ["set_modified", "sync", "rename", "sync_dir"];
+    let (result, calls, _) = put(PutCondition::Overwrite, None).await;
+    assert_eq!((result.unwrap(), &calls[5..]), (PutOutcome::Written, &REPLACE[..]));
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_and_leaves_no_rubbish() {
+    for condition in [PutCondition::IfAbsent, PutCondition::Overwrite] {
+        let (_, calls, _) = put(condition, None).await;
+        for (i, call) in calls.iter().enumerate() {
+            let (result, _, left) = put(condition, Some(i + 1)).await;
+            if *call == "remove_file" {
+                // The object is there; its first name is swept up later.
+                assert_eq!((result.unwrap(), left.len()), (PutOutcome::Written, 2));
+                continue;
+            }
+            let error = result.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Exhausted, "{call}: {error}");
+            assert!(left.iter().all(|name| name == "a"), "{call}: {left:?}");
+            // Only the very last step can fail with the object in place.
+            assert_eq!(left.len(), usize::from(i + 1 == calls.len()), "{call}: {left:?}");
+        }
+    }
+}

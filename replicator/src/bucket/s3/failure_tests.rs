@@ -1,0 +1,65 @@
+//! What answers mean.
+
+use super::*;
+
+fn answered(status: u16, code: &str) -> Failure {
+    Failure {
+        status: Some(status),
+        code: (!code.is_empty()).then(|| code.into()),
+        cause: Cause::Answered,
+        ..Failure::bad_answer("")
+    }
+}
+
+#[test]
+fn answers_by_status_and_code() {
+    use ErrorKind::*;
+    for (status, code, cure, kind) in [
+        (408, "RequestCanceled", Cure::Wait, Transient),
+        (429, "", Cure::Wait, Transient),
+        (500, "InternalError", Cure::Wait, Transient),
+        (503, "SlowDown", Cure::Wait, Transient),
+        (504, "", Cure::Wait, Transient),
+        (409, "OperationAborted", Cure::Wait, Transient),
+        (400, "RequestTimeout", Cure::Wait, Transient),
+        (200, "InternalError", Cure::Wait, Transient),
+        (501, "NotImplemented", Cure::None, Unsupported),
+        (400, "InvalidRequest", Cure::None, Unsupported),
+        (403, "AccessDenied", Cure::None, Denied),
+        (403, "SignatureDoesNotMatch", Cure::None, Denied),
+        (403, "RequestTimeTooSkewed", Cure::Clock, Denied),
+        (400, "ExpiredToken", Cure::Credentials, Denied),
+        (404, "NoSuchKey", Cure::None, NotFound),
+        (404, "", Cure::None, NotFound),
+        (404, "NoSuchBucket", Cure::None, Unsupported),
+        (412, "PreconditionFailed", Cure::None, Conflict),
+        (507, "", Cure::Wait, Exhausted),
+    ] {
+        let failure = answered(status, code);
+        assert_eq!((failure.cure("r", UnixMillis(0)), failure.kind()), (cure, kind), "{status} {code}");
+    }
+}
+
+#[test]
+fn regions_are_followed_once_they_differ() {
+    let mut failure = answered(301, "PermanentRedirect");
+    assert_eq!(failure.cure("us-east-1", UnixMillis(0)), Cure::None);
+    failure.region = Some("eu-west-1".into());
+    assert_eq!(failure.cure("us-east-1", UnixMillis(0)), Cure::Region("eu-west-1".into()));
+    assert_eq!(failure.cure("eu-west-1", UnixMillis(0)), Cure::None);
+    assert_eq!(element("<Error><Region>eu-west-1</Region></Error>", "Region"), Some("eu-west-1"));
+}
+
+#[test]
+fn ambiguity() {
+    for (failure, expected) in [
+        (answered(503, "SlowDown"), true),
+        (answered(200, "InternalError"), true),
+        (answered(408, ""), true),
+        (answered(403, "AccessDenied"), false),
+        (answered(412, ""), false),
+        (Failure::bad_answer("cut"), true),
+    ] {
+        assert_eq!(failure.is_ambiguous(), expected, "{failure:?}");
+    }
+}
