@@ -90,28 +90,37 @@ impl Fetcher {
             let len = PIECE_LEN.min(object.size - start);
             let last = start + len == object.size;
             self.next = if last { (index + 1, 0) } else { (index, start + len) };
-            let task = tokio::spawn(fetch(self.bucket.clone(), object.key.clone(), start, len));
+            // A whole object needs no range, which some stores and proxies do not understand.
+            let range = (len < object.size).then_some(ByteRange { start, len: Some(len) });
+            let task = tokio::spawn(fetch(self.bucket.clone(), object.key.clone(), range, len));
             self.running.push_back((index, last, Task(task)));
         }
         Ok(())
     }
 }
 
-async fn fetch(bucket: Arc<dyn Bucket>, key: String, start: u64, len: u64) -> Result<(Vec<Bytes>, u64)> {
-    let cut = |got: u64| {
-        let end = start + got;
-        let place = bucket.location();
-        Error::new(ErrorKind::Corrupt, format!("{place}/{key} ends after {end} bytes, its listing said more"))
-    };
-    let mut body = bucket.get(&key, Some(ByteRange { start, len: Some(len) })).await?;
+async fn fetch(
+    bucket: Arc<dyn Bucket>,
+    key: String,
+    range: Option<ByteRange>,
+    len: u64,
+) -> Result<(Vec<Bytes>, u64)> {
+    let mut body = bucket.get(&key, range).await?;
     let mut chunks = Vec::new();
     let mut got = 0;
     while let Some(chunk) = body.chunk().await? {
         got += chunk.len() as u64;
         chunks.push(chunk);
+        if got > len {
+            break;
+        }
     }
-    if got < len {
-        return Err(cut(got));
+    if got == len {
+        return Ok((chunks, got));
     }
-    Ok((chunks, got))
+    let start = range.map_or(0, |range| range.start);
+    let (place, end) = (bucket.location(), start + got);
+    let what = if got < len { "ends after" } else { "has at least" };
+    let message = format!("{place}/{key} {what} {end} bytes, its listing said {}", start + len);
+    Err(Error::new(ErrorKind::Corrupt, message))
 }

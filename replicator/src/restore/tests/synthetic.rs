@@ -20,6 +20,30 @@ pub(super) type Fill = (u32, u8);
 
 /// A file of a level; its timestamp is 1000 × its last transaction.
 pub(super) fn file(level: u8, txids: (u64, u64), page_size: u32, commit: u32, pages: &[Fill]) -> File {
+    let pages = pages.iter().map(|&(number, fill)| (number, vec![fill; page_size as usize]));
+    file_of(level, txids, page_size, commit, pages)
+}
+
+/// A page that does not compress.
+pub(super) fn noise(page_size: u32, seed: u32) -> Vec<u8> {
+    let mut state = u64::from(seed) << 1 | 1;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..page_size).map(|_| random()).collect()
+}
+
+/// As [`file`], with any pages.
+pub(super) fn file_of(
+    level: u8,
+    txids: (u64, u64),
+    page_size: u32,
+    commit: u32,
+    pages: impl Iterator<Item = (u32, Vec<u8>)>,
+) -> File {
     let (min, max) = (Txid(txids.0), Txid(txids.1));
     let header = Header {
         flags: Header::NO_CHECKSUM,
@@ -37,8 +61,8 @@ pub(super) fn file(level: u8, txids: (u64, u64), page_size: u32, commit: u32, pa
     };
     let mut encoder = Encoder::new(header).unwrap();
     let mut bytes = encoder.header_bytes().to_vec();
-    for &(number, fill) in pages {
-        encoder.page(PageNumber(number), &vec![fill; page_size as usize], &mut bytes).unwrap();
+    for (number, page) in pages {
+        encoder.page(PageNumber(number), &page, &mut bytes).unwrap();
     }
     encoder.finish(&mut bytes).unwrap();
     File { key: format!("{level:04x}/{min}-{max}.ltx"), bytes: bytes.into() }

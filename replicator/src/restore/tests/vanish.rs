@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::executor::block_on;
 
 use super::faults::{FaultyBucket, Get};
-use super::synthetic::{File, file, l0, options, replica};
+use super::synthetic::{File, file, file_of, l0, noise, options, replica};
 use super::*;
 use crate::bucket::{PutCondition, PutOptions};
 use crate::ltx::Txid;
@@ -74,6 +74,33 @@ async fn compaction_and_retention_in_the_middle_continue_from_what_is_applied() 
             assert_eq!(bases, 1, "the base is not fetched again: {gets:?}");
         }
     }
+}
+
+/// Half of a file was applied when it vanished, and what is left does not reach as far: its pages must not stay.
+#[tokio::test]
+async fn a_half_applied_file_that_nothing_replaces_is_undone() {
+    const PAGES: u32 = 200;
+    let base = || file(9, (1, 3), 65536, PAGES, &(1..=PAGES).map(|page| (page, 3)).collect::<Vec<_>>());
+    let large = file_of(1, (4, 6), 65536, PAGES, (1..=PAGES).map(|page| (page, noise(65536, page))));
+    assert!(large.bytes.len() as u64 > 3 * super::super::fetch::PIECE_LEN);
+    let four = l0(4, 65536, PAGES, &[(PAGES, 4)]);
+    let inner = replica(&[base(), large, four]).await;
+    let (gone, change) = (key(1, 4, 6), inner.clone());
+    let pieces = std::sync::atomic::AtomicUsize::new(0);
+    let bucket = FaultyBucket::get(&inner, move |_, key| {
+        if key == gone && pieces.fetch_add(1, Ordering::SeqCst) == 2 {
+            block_on(change.delete(std::slice::from_ref(&gone))).unwrap();
+        }
+        Get::Normal
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { parallelism: 1.try_into().unwrap(), ..options(&dir) };
+    let bucket: Arc<dyn Bucket> = bucket;
+    let (report, image) = restored(&bucket, options).await;
+    assert_eq!(report.plan.txid, Some(Txid(4)));
+    let expected = |page: u32| if page == PAGES { 4 } else { 3 };
+    let wrong = (1..=PAGES).zip(image.chunks(65536)).find(|(page, data)| data[0] != expected(*page));
+    assert_eq!(wrong.map(|(page, _)| page), None, "this page is from the vanished file");
 }
 
 /// DL-15: the base itself is removed by retention; a newer one is there by then.
