@@ -96,3 +96,38 @@ pub fn restore(snapshot: &[u8], segments: &BTreeMap<(u64, u64), Vec<u8>>) -> Res
     }
     Ok(image)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_taken_apart_and_foreign_ones_are_not() {
+        let generation = "generations/0123456789abcdef";
+        let part = |rest: &str| parse_key(&format!("{generation}/{rest}")).map(|(_, part)| part);
+        assert_eq!(part("snapshots/0000001f.snapshot.lz4"), Some(Part::Snapshot { index: 0x1f }));
+        let segment = Part::Segment { index: 1, offset: 0x1038 };
+        assert_eq!(part("wal/00000001_00001038.wal.lz4"), Some(segment));
+        // A WAL of more than 4 GiB: its offsets have nine digits, which 0.3's own reader skips in silence.
+        let far = Part::Segment { index: 1, offset: 0x1_0000_0000 };
+        assert_eq!(part("wal/00000001_100000000.wal.lz4"), Some(far));
+        for foreign in [
+            "wal/00000001_0000103.wal.lz4",
+            "wal/00000001_00001038.wal",
+            "wal/0000000G_00001038.wal.lz4",
+            "snapshots/1f.snapshot.lz4",
+            "other/0000001f.snapshot.lz4",
+            "snapshots/more/0000001f.snapshot.lz4",
+        ] {
+            assert_eq!(part(foreign), None, "{foreign}");
+        }
+        assert_eq!(parse_key("generations/0123/snapshots/0000001f.snapshot.lz4"), None);
+    }
+
+    #[test]
+    fn a_hole_between_segments_is_an_error() {
+        let segments = BTreeMap::from([((0, 0), vec![0; 64]), ((0, 100), vec![0; 10])]);
+        let said = restore(&[], &segments).unwrap_err().to_string();
+        assert_eq!(said, "a WAL segment is missing before index 00000000 offset 00000064");
+    }
+}

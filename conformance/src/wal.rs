@@ -126,3 +126,89 @@ pub fn apply(image: &mut Vec<u8>, page_size: u32, commit: &Commit) {
 fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// A database file and its WAL of four commits, from a connection that has not been closed yet.
+    fn real_log(folder: &tempfile::TempDir) -> (Vec<u8>, Vec<u8>) {
+        let db = Connection::open(folder.path().join("app.db")).unwrap();
+        db.execute_batch(
+            "PRAGMA page_size = 1024; PRAGMA journal_mode = wal; PRAGMA wal_autocheckpoint = 0;
+             CREATE TABLE t(x); INSERT INTO t VALUES (1);
+             INSERT INTO t SELECT randomblob(3000); UPDATE t SET x = 2 WHERE x = 1;",
+        )
+        .unwrap();
+        let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+        (read("app.db"), read("app.db-wal"))
+    }
+
+    /// The same log as a big-endian machine would have written it.
+    fn as_big_endian(log: &[u8]) -> Vec<u8> {
+        let mut log = log.to_vec();
+        log[3] |= 1;
+        let mut sums = checksum(true, &log[..24], (0, 0));
+        let put = |bytes: &mut [u8], sums: (u32, u32)| {
+            bytes[..4].copy_from_slice(&sums.0.to_be_bytes());
+            bytes[4..8].copy_from_slice(&sums.1.to_be_bytes());
+        };
+        put(&mut log[24..32], sums);
+        for frame in log[HEADER_LEN..].chunks_exact_mut(FRAME_HEADER_LEN + 1024) {
+            sums = checksum(true, &frame[..8], sums);
+            sums = checksum(true, &frame[FRAME_HEADER_LEN..], sums);
+            put(&mut frame[16..24], sums);
+        }
+        log
+    }
+
+    #[test]
+    fn both_byte_orders_hold_the_same_commits_and_sqlite_agrees() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, little) = real_log(&folder);
+        let big = as_big_endian(&little);
+        let (little, parsed) = (parse(&little).unwrap(), parse(&big).unwrap());
+        assert!(!little.header.big_endian && parsed.header.big_endian);
+        assert_eq!((little.commits.len(), &little.commits), (4, &parsed.commits));
+        // SQLite recovers the rewritten log, so it is a big-endian log and not only our idea of one.
+        let path = folder.path().join("other.db");
+        std::fs::write(&path, &file).unwrap();
+        std::fs::write(folder.path().join("other.db-wal"), &big).unwrap();
+        let db = Connection::open(&path).unwrap();
+        assert_eq!(db.query_row("SELECT min(x) FROM t", [], |row| row.get(0)), Ok(2));
+        drop(db);
+        let mut image = file;
+        for commit in &parsed.commits {
+            apply(&mut image, 1024, commit);
+        }
+        assert!(image == std::fs::read(&path).unwrap(), "SQLite's own checkpoint gives other pages");
+    }
+
+    #[test]
+    fn a_cut_or_damaged_log_ends_before_the_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, bytes) = real_log(&folder);
+        let whole = parse(&bytes).unwrap();
+        for length in 0..bytes.len() {
+            let Ok(log) = parse(&bytes[..length]) else {
+                assert!(length < HEADER_LEN);
+                continue;
+            };
+            let expected = whole.commits.iter().filter(|commit| commit.end <= length).count();
+            assert_eq!(log.commits, whole.commits[..expected], "cut to {length}");
+        }
+        for at in (HEADER_LEN..bytes.len()).step_by(61) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            let expected = whole.commits.iter().filter(|commit| commit.end <= at).count();
+            assert_eq!(parse(&damaged).unwrap().commits, whole.commits[..expected], "damaged at {at}");
+        }
+        for at in 0..HEADER_LEN {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(parse(&damaged).is_err(), "header damaged at {at}");
+        }
+    }
+}
