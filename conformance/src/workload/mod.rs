@@ -110,6 +110,10 @@ impl Workload {
             tracker,
             seq: found.unwrap_or(0).max(first_seq.saturating_sub(1)),
         };
+        // A COMMIT that a kill left without an answer has happened if it is found here.
+        if let Some(seq) = found.filter(|seq| *seq > history.committed() && history.state(*seq).is_some()) {
+            history.commit(seq)?;
+        }
         if found.is_none() {
             workload.transaction(history, |workload| {
                 workload.db.execute_batch(

@@ -68,6 +68,22 @@ fn it_goes_on_where_it_was_left() {
 }
 
 #[test]
+fn a_commit_without_an_answer_is_found_at_the_next_start() {
+    let (folder, mut app, mut history) = run(5, 10);
+    app.transaction(&mut history, |_| Ok(())).unwrap();
+    let seq = app.seq();
+    app.close().unwrap();
+    // The same history as a kill between COMMIT and its note would have left it.
+    let mut cut = History::new();
+    for known in 1..=seq {
+        cut.intend(known, history.state(known).unwrap()).unwrap();
+    }
+    cut.commit(seq - 1).unwrap();
+    Workload::start(open(&folder), Settings::from_seed(5), 6, 0, &mut cut).unwrap();
+    assert_eq!(cut.committed(), seq);
+}
+
+#[test]
 fn a_database_that_takes_anothers_place_continues_the_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let mut history = History::new();
