@@ -124,8 +124,11 @@ async fn versitygw_image() {
         .await
         .expect("the container starts");
     let mut target = Target::local("versitygw", &format!("http://{address}"), "access", "secret-secret");
-    let entry =
-        targets::catalogue().expect("it parses").into_iter().find(|entry| entry.name == "versitygw").unwrap();
+    let entry = targets::catalogue()
+        .expect("it parses")
+        .into_iter()
+        .find(|entry| entry.name == "versitygw")
+        .expect("it is listed");
     target.quirks = entry.quirks;
     let report = checks::run(target.clone(), &quick()).await.expect("it answers");
     let surprises: Vec<_> = report.surprises().iter().map(|outcome| (&outcome.id, &outcome.detail)).collect();
