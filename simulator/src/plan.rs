@@ -245,7 +245,7 @@ impl Draw<'_> {
             truncate_pages: self.pick("repl.truncate", &[0, 0, 0, 300]),
             snapshot_millis: self.pick("repl.snapshot", &[86_400_000, 5_000, 20_000]),
             retention_millis: self.pick("repl.retention", &[86_400_000, 86_400_000, 10_000, 30_000]),
-            level_millis: self.pick("repl.level", &[30_000, 1_000, 5_000]),
+            level_millis: self.pick("repl.level", &[10_000, 1_000, 5_000]),
             watch: self.on("repl.watch", 70),
             slots: self.pick("repl.slots", &[4, 1, 2]),
             pace: self.pace("repl.pace"),

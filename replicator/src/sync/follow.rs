@@ -225,6 +225,10 @@ impl<'a> Follower<'a> {
         let captured = self
             .blocking(|session, shared| {
                 let now = shared.host.clock.now();
+                // What is copied now is reported as "everything committed by now", so it must be the right file.
+                if session.source().is_replaced()? {
+                    return Err(Error::new(ErrorKind::Conflict, "the database file was replaced or deleted"));
+                }
                 session.capture(&mut |staged| shared.push(staged, now))
             })
             .await;
@@ -368,6 +372,10 @@ impl<'a> Follower<'a> {
             .blocking(|session, shared| {
                 session.check_files()?;
                 let now = shared.host.clock.now();
+                // What is copied now is reported as "everything committed by now", so it must be the right file.
+                if session.source().is_replaced()? {
+                    return Err(Error::new(ErrorKind::Conflict, "the database file was replaced or deleted"));
+                }
                 session.capture(&mut |staged| shared.push(staged, now))
             })
             .await;

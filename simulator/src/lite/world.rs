@@ -16,7 +16,7 @@ use crate::app::{App, DATABASE, Ledger};
 use crate::choices::{Choices, mix};
 use crate::clock::{EPOCH_MILLIS, Timeline, WallClock};
 use crate::context::Context;
-use crate::disk::{Machine, Process, ProcessDisk};
+use crate::disk::{Machine, Pace, Process, ProcessDisk};
 use crate::events::Mark;
 use crate::evidence::{Claim, Evidence, RestoreRun, Violation};
 use crate::fiber;
@@ -171,7 +171,9 @@ impl World {
             return;
         }
         let process = Process::start(&self.machine, "replicator", Arc::clone(&self.clock));
-        process.set_pace(self.plan.replicator.pace);
+        // A slow disk is one of the faults that healing ends.
+        let healthy = self.context.timeline.millis() >= self.plan.run_millis;
+        process.set_pace(if healthy { Pace::default() } else { self.plan.replicator.pace });
         let vfs = Vfs::register(&process);
         let settings = &self.plan.replicator;
         let host =
@@ -293,6 +295,7 @@ impl World {
         }
         if let Some(running) = &*self.replicator.borrow() {
             running.process.spare();
+            running.process.set_pace(Pace::default());
         }
         if let Some(running) = &*self.app.borrow() {
             running.app.process.spare();
@@ -304,7 +307,7 @@ impl World {
     /// Nothing is written: how many requests does that cost?
     pub async fn idle(&self) -> BTreeMap<&'static str, u64> {
         // What the last commits scheduled (compaction of each level) may run first.
-        let settle = (u64::from(self.plan.replicator.level_millis) * 11).min(60_000);
+        let settle = u64::from(self.plan.replicator.level_millis) * 11;
         tokio::time::sleep(Duration::from_millis(settle)).await;
         let before = self.store.requests();
         tokio::time::sleep(Duration::from_millis(QUIET_MILLIS)).await;

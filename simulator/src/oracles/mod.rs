@@ -14,8 +14,11 @@ use crate::evidence::{Evidence, Violation};
 pub use catches_up::{CATCH_UP_MILLIS, STOP_MILLIS};
 pub use idle::QUIET_MILLIS;
 
+/// One promise, checked.
+pub type Check = fn(&Evidence) -> Vec<Violation>;
+
 /// Every oracle, by the name that reports and exit codes use.
-pub const ALL: [(&str, fn(&Evidence) -> Vec<Violation>); 7] = [
+pub const ALL: [(&str, Check); 7] = [
     (valid::NAME, valid::check),
     (durable::NAME, durable::check),
     (point_in_time::NAME, point_in_time::check),

@@ -1,5 +1,6 @@
 //! A restore of a moment gives nothing committed at or after it, and nothing older than what had been reported as
-//! replicated with an earlier time.
+//! replicated before that moment. The second holds while level-0 files are kept; after that a moment is only as fine
+//! as compaction left it.
 
 use crate::evidence::{Asked, Evidence, RestoreRun, Violation};
 
@@ -24,8 +25,11 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
         let text = format!("asked for {millis} ms, got state {oldest}, committed at {at} ms");
         return violation("a point in time shows nothing from after it", text);
     }
-    let told = |at: u64| at <= restore.started_millis;
-    let claims = evidence.claims.iter().filter(|c| c.synced_millis < millis && told(c.at_millis));
+    let kept_millis = 2 * u64::from(evidence.plan.replicator.level_millis);
+    if restore.started_millis > millis + kept_millis {
+        return None;
+    }
+    let claims = evidence.claims.iter().filter(|claim| claim.at_millis < millis);
     let claimed = claims.filter_map(|claim| claim.state).next_back()?;
     let head_then = evidence.history.head_before(millis)?;
     let on_path = evidence.history.is_ancestor(claimed, head_then);

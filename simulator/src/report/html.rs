@@ -34,13 +34,13 @@ pub fn timeline(plan: &Plan, outcome: &Outcome, command: &str) -> String {
             escape(&violation.happened)
         );
     }
-    let _ = write!(page, "<dt>replay</dt><dd><code>{}</code></dd></dl>\n", escape(command));
+    let _ = writeln!(page, "<dt>replay</dt><dd><code>{}</code></dd></dl>", escape(command));
     page.push_str(&chart(&outcome.events, plan.run_millis));
     page.push_str("<table>");
     for event in &outcome.events {
-        let _ = write!(
+        let _ = writeln!(
             page,
-            "<tr class=\"{:?}\"><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+            "<tr class=\"{:?}\"><td>{}</td><td>{}</td><td>{}</td></tr>",
             event.mark,
             event.at_millis,
             escape(event.lane),

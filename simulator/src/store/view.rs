@@ -74,9 +74,8 @@ impl StoreView {
         }
         tokio::time::sleep(Duration::from_millis(millis)).await;
         self.live().await;
-        let fate = if self.store.lock().outage && !self.sheltered {
-            Fate::Refused
-        } else if self.happens("store.refused", weather.refused) {
+        let outage = self.store.lock().outage && !self.sheltered;
+        let fate = if outage || self.happens("store.refused", weather.refused) {
             Fate::Refused
         } else if self.happens("store.unanswered", weather.unanswered) {
             Fate::Unanswered
