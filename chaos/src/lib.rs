@@ -1,3 +1,5 @@
-//! Long seed runs, and real-process torture of replicator binaries.
+//! The demonstration, long seed runs, and real-process torture of replicator binaries.
+
+pub mod demo;
 
 pub mod real;
