@@ -3,4 +3,13 @@
 //! Only measures. Must not be needed by anything else, nor judge correctness beyond refusing to count a run whose
 //! result is wrong.
 
+pub mod arrivals;
+pub mod contender;
 pub mod content;
+pub mod figures;
+pub mod measure;
+pub mod stage;
+pub mod workloads;
+
+/// What goes wrong in a measurement is only ever reported.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

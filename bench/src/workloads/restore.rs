@@ -1,0 +1,40 @@
+//! Restoring a large database from one replica, which both read; the CPU time is that of the whole process.
+
+use std::time::Instant;
+
+use super::Scale;
+use crate::Result;
+use crate::contender::Contender;
+use crate::figures::Figures;
+use crate::measure::ended_children_cpu_time;
+use crate::stage::{PATIENCE, Place, Stage, fill};
+
+pub fn play(contender: &Contender, place: Place, scale: Scale) -> Result<Figures> {
+    let stage = Stage::new(place)?;
+    let db = stage.open()?;
+    fill(&db, scale.rows * 4, 1000)?;
+    // Litestream needs a minute of CPU for this copy; either's replica is the same to a reader.
+    let writer =
+        Contender { name: "ours", binary: contender.writer.clone(), writer: contender.writer.clone() };
+    let process = stage.replicate(&writer)?;
+    stage.wait_for_content(&db)?;
+    process.terminate(PATIENCE)?;
+    let before = ended_children_cpu_time()?;
+    let began = Instant::now();
+    let output = stage.folder().join("restored.db");
+    let mut process = contender.restore(stage.folder(), &stage.site, &output)?;
+    let status = process.wait(PATIENCE)?;
+    let wall = began.elapsed();
+    if !status.success() {
+        return Err(format!("{} restore failed: {}", contender.name, process.output()).into());
+    }
+    let cpu = ended_children_cpu_time()? - before;
+    let sizes = (std::fs::metadata(&output)?.len(), std::fs::metadata(stage.database())?.len());
+    if sizes.0 < sizes.1 {
+        return Err(format!("{} restored {} bytes of {}", contender.name, sizes.0, sizes.1).into());
+    }
+    let mut figures = Figures::default();
+    figures.set("wall s", wall.as_secs_f64());
+    figures.set("cpu s", cpu.as_secs_f64());
+    Ok(figures)
+}
