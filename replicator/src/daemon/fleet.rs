@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::bucket::settings::{Ownership, Settings};
@@ -18,7 +18,7 @@ use crate::config::values::format_duration;
 use crate::error::Result;
 use crate::host::{Disk, Host};
 use crate::observe::Board;
-use crate::sync::{self, Handle, State, Status};
+use crate::sync::{self, Handle, State, Status, Upkeep};
 
 /// Databases that prove continuity or make their first copy at the same time.
 const STARTING_AT_ONCE: usize = 16;
@@ -126,10 +126,10 @@ impl Fleet {
         !self.broken.is_empty()
     }
 
-    /// Current states, by path.
+    /// All databases: path, state, and maintenance on demand.
     #[must_use]
-    pub fn statuses(&self) -> Vec<(PathBuf, tokio::sync::watch::Receiver<Status>)> {
-        self.members.iter().map(|(path, handle)| (path.clone(), handle.status())).collect()
+    pub fn members(&self) -> Vec<(PathBuf, watch::Receiver<Status>, Upkeep)> {
+        self.members.iter().map(|(path, handle)| (path.clone(), handle.status(), handle.upkeep())).collect()
     }
 
     /// Stops one whose file is gone.

@@ -11,8 +11,6 @@ mod once;
 pub mod outside;
 pub mod process;
 mod restore;
-#[cfg(test)]
-mod tests;
 mod watch;
 
 use crate::bucket::Opener;
@@ -101,6 +99,7 @@ impl Daemon {
             return Err(Error::new(ErrorKind::Usage, "cannot specify -once flag with -exec"));
         }
         let board = Board::default();
+        let opener = opener.observed_by(board.operations());
         let fleet = Fleet::new(host.clone(), opener.clone(), board.clone());
         Ok(Self {
             host,

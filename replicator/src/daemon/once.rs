@@ -1,6 +1,6 @@
 //! `-once`: replicate what there is, then end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures::future::join_all;
 use tokio::sync::watch;
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::fleet::Fleet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::BoxFuture;
-use crate::sync::{State, Status};
+use crate::sync::{State, Status, Upkeep};
 
 /// What to do besides replicating.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,21 +20,32 @@ pub struct Once {
 }
 
 impl Once {
-    /// Resolves when every database was in sync once, or one of them failed. (What is committed meanwhile is the
-    /// final sync's.)
+    /// Resolves when every database was in sync once and everything else is done, or something failed. (What is
+    /// committed meanwhile is the final sync's.)
     #[must_use]
     pub fn run(self, fleet: &Fleet) -> BoxFuture<'static, Result<()>> {
-        let statuses = fleet.statuses();
+        let members = fleet.members();
         Box::pin(async move {
-            join_all(statuses.into_iter().map(|(path, status)| in_sync(path, status)))
-                .await
-                .into_iter()
-                .collect()
+            let all = members.into_iter().map(|(path, status, upkeep)| self.one(path, status, upkeep));
+            join_all(all).await.into_iter().collect()
         })
+    }
+
+    async fn one(self, path: PathBuf, status: watch::Receiver<Status>, upkeep: Upkeep) -> Result<()> {
+        in_sync(&path, status).await?;
+        if self.force_snapshot {
+            let taken = upkeep.snapshot().await;
+            taken.map_err(|error| error.context(format!("snapshot {}", path.display())))?;
+        }
+        if self.enforce_retention {
+            let done = upkeep.enforce_retention().await;
+            done.map_err(|error| error.context(format!("enforce retention for {}", path.display())))?;
+        }
+        Ok(())
     }
 }
 
-async fn in_sync(path: PathBuf, mut status: watch::Receiver<Status>) -> Result<()> {
+async fn in_sync(path: &Path, mut status: watch::Receiver<Status>) -> Result<()> {
     let decided = |status: &Status| match status.state {
         State::Starting => false,
         State::Replicating => status.local_txid.is_some() && status.local_txid == status.replicated_txid,

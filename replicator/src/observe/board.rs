@@ -6,15 +6,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::operations::Operations;
 use crate::sync::Status;
 
-/// Databases by path, each with its current state. Cheap to clone; clones show the same.
+/// Databases by path, each with its current state, and the requests made for all of them. Cheap to clone; clones
+/// show the same.
 #[derive(Clone, Default)]
-pub struct Board(Arc<Mutex<BTreeMap<PathBuf, watch::Receiver<Status>>>>);
+pub struct Board {
+    databases: Arc<Mutex<BTreeMap<PathBuf, watch::Receiver<Status>>>>,
+    operations: Arc<Operations>,
+}
 
 impl Board {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, watch::Receiver<Status>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.databases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request counters.
+    #[must_use]
+    pub fn operations(&self) -> Arc<Operations> {
+        Arc::clone(&self.operations)
     }
 
     /// Shows a database.

@@ -74,11 +74,15 @@ impl Heartbeat {
             .header(header::USER_AGENT, concat!("replicator/", env!("CARGO_PKG_VERSION")))
             .body(Empty::<Bytes>::new())
             .map_err(|_| bad("has a path that cannot be sent"))?;
+        let mut response = std::pin::pin!(sender.send_request(request));
+        let mut connection = std::pin::pin!(connection);
         let response = tokio::select! {
-            response = sender.send_request(request) => response.map_err(failed)?,
-            ended = connection => {
+            biased;
+            response = &mut response => response.map_err(failed)?,
+            // The server closed it, perhaps right after its answer.
+            ended = &mut connection => {
                 ended.map_err(failed)?;
-                return Err(Error::new(ErrorKind::Transient, "heartbeat server closed the connection"));
+                response.await.map_err(failed)?
             }
         };
         if response.status().is_success() {

@@ -7,10 +7,12 @@ mod heartbeat;
 mod level;
 pub mod log;
 mod metrics;
+mod operations;
 mod server;
 pub mod time;
 
 pub use board::Board;
 pub use heartbeat::Heartbeat;
 pub use level::{LogFormat, LogLevel};
+pub use operations::Operations;
 pub use server::Server;

@@ -101,7 +101,7 @@ fn answer(request: &Request<Incoming>, shown: &Shown) -> Response<Full<Bytes>> {
     let (status, body) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => {
             let text = metrics::render(&shown.board.statuses(), shown.started, shown.clock.now());
-            (StatusCode::OK, text)
+            (StatusCode::OK, text + &shown.board.operations().render())
         }
         (_, "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n".to_owned()),
         _ => (StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),

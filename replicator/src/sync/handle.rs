@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::maintain::Upkeep;
 use super::task::{self, Shared};
 use super::{Options, Status};
 use crate::bucket::Bucket;
@@ -17,6 +18,7 @@ pub struct Handle {
     status: watch::Receiver<Status>,
     sync_now: Arc<Notify>,
     stop: watch::Sender<Option<Duration>>,
+    upkeep: Upkeep,
     task: JoinHandle<Result<()>>,
 }
 
@@ -28,8 +30,9 @@ pub fn start(host: Host, options: Options, bucket: Arc<dyn Bucket>) -> Handle {
     let shared = Arc::new(shared);
     let sync_now = Arc::clone(&shared.sync_now);
     let (snapshots, requests) = mpsc::channel(1);
+    let upkeep = Upkeep { shared: Arc::clone(&shared), requests: snapshots.clone() };
     let task = tokio::spawn(task::run(shared, stop_receiver, snapshots, requests));
-    Handle { status, sync_now, stop, task }
+    Handle { status, sync_now, stop, upkeep, task }
 }
 
 impl Handle {
@@ -37,6 +40,12 @@ impl Handle {
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// Maintenance on demand.
+    #[must_use]
+    pub fn upkeep(&self) -> Upkeep {
+        self.upkeep.clone()
     }
 
     /// Looks for new commits now instead of at the next interval.

@@ -119,7 +119,7 @@ impl Maintenance {
     }
 
     async fn snapshot(&mut self, now: UnixMillis) {
-        match self.take_snapshot().await {
+        match take_snapshot(&self.shared, &self.requests).await {
             Ok(Some((name, size))) => {
                 self.gap = false;
                 tracing::info!(db = %self.shared.options.db.display(), %name, size, "snapshot complete");
@@ -132,24 +132,66 @@ impl Maintenance {
             }
         }
     }
+}
 
-    /// `None` if the session is ending.
-    async fn take_snapshot(&self) -> Result<Option<(LtxName, u64)>> {
-        let (reply, answer) = oneshot::channel();
-        if self.requests.send(reply).await.is_err() {
-            return Ok(None);
+/// `None` if the session is ending.
+async fn take_snapshot(
+    shared: &Shared,
+    requests: &mpsc::Sender<SnapshotRequest>,
+) -> Result<Option<(LtxName, u64)>> {
+    let (reply, answer) = oneshot::channel();
+    if requests.send(reply).await.is_err() {
+        return Ok(None);
+    }
+    let Ok(source) = answer.await else { return Ok(None) };
+    let SnapshotSource { long, txid, header } = source?;
+    let name = LtxName::snapshot(txid);
+    let (view, reader) = long.into_parts();
+    let uploaded =
+        upload_image(&shared.host, shared.bucket.as_ref(), Arc::new(view), name, header, None).await;
+    // The connection is closed where it may block.
+    shared.host.blocking(move || drop(reader)).await;
+    let (_, size) = uploaded?;
+    shared.compactor.note_published(name, size, header.timestamp);
+    Ok(Some((name, size)))
+}
+
+/// Maintenance of one replica on demand, beside its schedule.
+#[derive(Clone)]
+pub struct Upkeep {
+    pub(super) shared: Arc<Shared>,
+    pub(super) requests: mpsc::Sender<SnapshotRequest>,
+}
+
+impl Upkeep {
+    /// Publishes a snapshot of the current state, unless there is one.
+    ///
+    /// # Errors
+    /// What the database or the store says; `Cancelled` if replication ends meanwhile.
+    pub async fn snapshot(&self) -> Result<()> {
+        let inventory = self.shared.compactor.inventory();
+        let newest = inventory.as_ref().and_then(|inventory| inventory.newest_snapshot());
+        if newest.map(|entry| entry.name.max)
+            >= Some(self.shared.status().replicated_txid.unwrap_or_default())
+        {
+            return Ok(());
         }
-        let Ok(source) = answer.await else { return Ok(None) };
-        let SnapshotSource { long, txid, header } = source?;
-        let name = LtxName::snapshot(txid);
-        let shared = &self.shared;
-        let (view, reader) = long.into_parts();
-        let uploaded =
-            upload_image(&shared.host, shared.bucket.as_ref(), Arc::new(view), name, header, None).await;
-        // The connection is closed where it may block.
-        shared.host.blocking(move || drop(reader)).await;
-        let (_, size) = uploaded?;
-        shared.compactor.note_published(name, size, header.timestamp);
-        Ok(Some((name, size)))
+        let taken = take_snapshot(&self.shared, &self.requests).await?;
+        let (name, size) =
+            taken.ok_or_else(|| Error::new(ErrorKind::Cancelled, "replication ended before the snapshot"))?;
+        tracing::info!(db = %self.shared.options.db.display(), %name, size, "snapshot complete");
+        Ok(())
+    }
+
+    /// Deletes from the store what the retention no longer keeps.
+    ///
+    /// # Errors
+    /// What the store says, also of single objects.
+    pub async fn enforce_retention(&self) -> Result<()> {
+        let released = self.shared.compactor.enforce_retention(self.shared.host.clock.now()).await?;
+        match released.failures.into_iter().next() {
+            Some(failure) => Err(failure.error.context(format!("cannot delete {}", failure.key))),
+            None => Ok(()),
+        }
     }
 }

@@ -24,6 +24,7 @@ mod task;
 mod upload;
 
 pub use handle::{Handle, start};
+pub use maintain::Upkeep;
 pub use options::{Options, default_meta_dir};
 pub use status::{State, Status};
 

@@ -248,6 +248,36 @@ fn one_shot_replication_copies_what_there_is_and_fails_without_a_database() {
 }
 
 #[test]
+fn one_shot_replication_takes_a_snapshot_and_enforces_retention_when_told() {
+    let desk = Desk::new();
+    desk.write(
+        "c.yml",
+        "snapshot: {interval: 1ms, retention: 1ms}\ndbs:\n- path: app.db\n  replica: {path: backup}\n",
+    );
+    let db = desk.app("app.db");
+    let once = |flags: &[&str]| {
+        insert(&db, 2);
+        let line: Vec<&str> = ["replicate", "-config", "c.yml", "-once"].iter().chain(flags).copied().collect();
+        let (code, log) = desk.run(&line);
+        assert_eq!(code, 0, "{log}");
+    };
+    let snapshots = || {
+        let (code, text) = desk.run(&["ltx", "-config", "c.yml", "-level", "9", "app.db"]);
+        assert_eq!(code, 0, "{text}");
+        text.lines().filter(|line| line.starts_with("9 ")).count()
+    };
+    once(&["-force-snapshot"]);
+    std::fs::write(desk.path("log"), "").unwrap();
+    assert_eq!(snapshots(), 1);
+    once(&["-force-snapshot"]);
+    once(&["-force-snapshot", "-enforce-retention"]);
+    std::fs::write(desk.path("log"), "").unwrap();
+    // Everything but the newest snapshot is past its time.
+    assert_eq!(snapshots(), 1);
+    assert_eq!(desk.rows_in_replica("backup"), 6);
+}
+
+#[test]
 fn an_absent_database_is_restored_before_the_child_starts() {
     let desk = Desk::new();
     let url = format!("file://{}", desk.path("backup").display());
