@@ -257,7 +257,8 @@ fn one_shot_replication_takes_a_snapshot_and_enforces_retention_when_told() {
     let db = desk.app("app.db");
     let once = |flags: &[&str]| {
         insert(&db, 2);
-        let line: Vec<&str> = ["replicate", "-config", "c.yml", "-once"].iter().chain(flags).copied().collect();
+        let line: Vec<&str> =
+            ["replicate", "-config", "c.yml", "-once"].iter().chain(flags).copied().collect();
         let (code, log) = desk.run(&line);
         assert_eq!(code, 0, "{log}");
     };
