@@ -229,7 +229,7 @@ impl<'a> Follower<'a> {
                 if session.source().is_replaced()? {
                     return Err(Error::new(ErrorKind::Conflict, "the database file was replaced or deleted"));
                 }
-                session.capture(&mut |staged| shared.push(staged, now))
+                session.capture(&mut |staged| shared.push(staged, Some(now)))
             })
             .await;
         match captured {
@@ -306,7 +306,7 @@ impl<'a> Follower<'a> {
         let outcome = self
             .blocking(move |session, shared| {
                 let now = shared.host.clock.now();
-                session.checkpoint(mode, &mut |staged| shared.push(staged, now))
+                session.checkpoint(mode, &mut |staged| shared.push(staged, Some(now)))
             })
             .await;
         self.shared.update(|status| status.checkpoint_count += 1);
@@ -355,7 +355,7 @@ impl<'a> Follower<'a> {
         let source = self
             .blocking(|session, shared| {
                 let now = shared.host.clock.now();
-                let long = session.long_view(&mut |staged| shared.push(staged, now))?;
+                let long = session.long_view(&mut |staged| shared.push(staged, Some(now)))?;
                 let txid = session.chain().newest.txid;
                 let header = image_header(&long.view, Txid(1), txid, session.chain().timestamp);
                 Ok(SnapshotSource { long, txid, header })
@@ -376,7 +376,7 @@ impl<'a> Follower<'a> {
                 if session.source().is_replaced()? {
                     return Err(Error::new(ErrorKind::Conflict, "the database file was replaced or deleted"));
                 }
-                session.capture(&mut |staged| shared.push(staged, now))
+                session.capture(&mut |staged| shared.push(staged, Some(now)))
             })
             .await;
         copied.map_err(|error| error.context("final sync"))?;

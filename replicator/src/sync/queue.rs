@@ -15,8 +15,9 @@ use super::local::Staged;
 pub struct Queued {
     /// The file.
     pub staged: Staged,
-    /// When it was captured; everything committed before is in it or in an earlier file.
-    pub captured_at: UnixMillis,
+    /// When it was captured; everything committed before is in it or in an earlier file. `None` for a file that an
+    /// earlier session staged: nothing is known about what was committed since.
+    pub captured_at: Option<UnixMillis>,
 }
 
 /// Files from capture to upload. Holds names only: the content stays on disk, so a long outage costs no memory to

@@ -111,7 +111,7 @@ impl Shared {
     }
 
     /// Appends a captured file to the upload queue.
-    pub fn push(&self, staged: Staged, captured_at: UnixMillis) {
+    pub fn push(&self, staged: Staged, captured_at: Option<UnixMillis>) {
         self.queue.push(Queued { staged, captured_at });
         self.update(|status| status.local_txid = Some(staged.txid));
     }
@@ -309,9 +309,8 @@ impl Life {
         requests: &mut mpsc::Receiver<SnapshotRequest>,
     ) -> Result<Ended> {
         shared.queue.acknowledge(Txid(u64::MAX));
-        let now = shared.host.clock.now();
         for &file in staged.iter().filter(|file| !file.is_base) {
-            shared.push(file, now);
+            shared.push(file, None);
         }
         shared.update(|status| status.local_txid = staged.last().map(|file| file.txid));
         // Dropped at the end of the session, which ends the upload.

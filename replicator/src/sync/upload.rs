@@ -73,7 +73,7 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
         match upload(&shared, &local, &queued).await {
             Ok(()) => {
                 backoff.reset();
-                shared.acknowledge(queued.staged.txid, Some(queued.captured_at));
+                shared.acknowledge(queued.staged.txid, queued.captured_at);
             }
             Err(error) if error.kind() == ErrorKind::Conflict => return UploadEnd::Fenced(error),
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
