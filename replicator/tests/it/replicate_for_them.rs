@@ -29,7 +29,7 @@ fn every_state(mut scene: Scene, site: &Site) {
     }
     scene.steps(5);
     let status = daemon.terminate(PATIENCE).unwrap();
-    assert!(status.success(), "{status}");
+    assert!(status.success(), "{status}\n{}", scene.logs());
     // A graceful end replicates what is left.
     let committed = scene.history.committed();
     scene.history.acknowledge(committed).unwrap();

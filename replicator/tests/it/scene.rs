@@ -15,7 +15,7 @@ use conformance::workload::{self, History, Workload};
 use rusqlite::Connection;
 
 /// How long anything that should happen at once may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One application and one replica of its database.
 pub struct Scene {
@@ -54,11 +54,14 @@ impl Scene {
     fn start_app_on(&mut self, path: &Path) {
         self.seed += 1000;
         let db = Connection::open(path).unwrap();
-        // Long enough for a writer to wait for a replicator's checkpoint, short enough for checkpoints that cannot win.
-        db.busy_timeout(Duration::from_millis(300)).unwrap();
+        // The start must succeed even on a busy machine.
+        db.busy_timeout(PATIENCE).unwrap();
         let settings = self.settings.clone();
         let next = self.history.intended() + 1;
-        self.app = Some(Workload::start(db, settings, self.seed, next, &mut self.history).unwrap());
+        let app = Workload::start(db, settings, self.seed, next, &mut self.history).unwrap();
+        // Long enough for a writer to wait for a replicator's checkpoint, short enough for checkpoints that cannot win.
+        app.db().busy_timeout(Duration::from_millis(300)).unwrap();
+        self.app = Some(app);
     }
 
     /// Closes the database in an orderly way.
@@ -160,7 +163,7 @@ impl Scene {
     }
 
     /// The end of what each replicator printed.
-    fn logs(&self) -> String {
+    pub fn logs(&self) -> String {
         let mut all = String::new();
         for folder in std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path()) {
             let log = folder.join("replicate.log");
