@@ -18,14 +18,10 @@ cat > "$dir/ceph.conf" <<CONF
 fsid = $fsid
 mon_host = v1:127.0.0.1:$mon_port
 public_addr = 127.0.0.1
-auth_cluster_required = none
-auth_service_required = none
-auth_client_required = none
+auth_supported = none
 ms_bind_msgr2 = false
 osd_pool_default_size = 1
-osd_pool_default_min_size = 1
 osd_pool_default_pg_num = 1
-osd_pool_default_pgp_num = 1
 osd_crush_chooseleaf_type = 0
 osd_objectstore = memstore
 memstore_device_bytes = 4294967296
