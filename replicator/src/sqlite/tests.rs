@@ -203,3 +203,53 @@ fn os_write(path: &std::path::Path, bytes: &[u8]) {
 fn rename(from: &std::path::Path, to: &std::path::Path) {
     std::fs::rename(from, to).unwrap();
 }
+
+/// Whether another process would find SQLite's shared lock of this process on the database file. A child asks the
+/// kernel, because a process does not see its own locks, and POSIX locks are not inherited.
+fn another_process_sees_our_lock(path: &std::path::Path) -> bool {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the child calls nothing but open, fcntl and _exit, which are safe after fork in a threaded process.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            let fd = libc::open(path.as_ptr(), libc::O_RDWR);
+            let mut lock: libc::flock = std::mem::zeroed();
+            lock.l_type = libc::F_WRLCK as libc::c_short;
+            lock.l_whence = libc::SEEK_SET as libc::c_short;
+            lock.l_start = 0x4000_0002;
+            lock.l_len = 510;
+            let asked = libc::fcntl(fd, libc::F_GETLK, &raw mut lock);
+            let held = asked == 0 && lock.l_type != libc::F_UNLCK as libc::c_short;
+            libc::_exit(i32::from(held));
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        assert!(libc::WIFEXITED(status));
+        libc::WEXITSTATUS(status) == 1
+    }
+}
+
+#[test]
+fn our_locks_survive_everything_we_do_with_the_files() {
+    let app = fixture();
+    app.insert(10);
+    let mut source = app.open();
+    drop(app.app);
+    assert!(another_process_sees_our_lock(&app.path));
+    drop(source.long_view().unwrap());
+    source.move_pin().unwrap();
+    source.checkpoint(CheckpointMode::Passive, |source| Ok(copy_all(source))).unwrap();
+    assert!(!source.is_replaced().unwrap());
+    assert!(another_process_sees_our_lock(&app.path));
+    // A later session takes over the descriptor, so closing the earlier one closes nothing that is still needed.
+    let files = std::sync::Arc::clone(source.files());
+    drop(source);
+    let again = Source::open(&os::host(), &app.path, Duration::from_secs(1), Some(&files)).unwrap();
+    drop(files);
+    assert!(another_process_sees_our_lock(&app.path));
+    // The trap itself: any other descriptor, once closed, takes the locks with it.
+    drop(os::host().disk.open(&app.path, crate::host::OpenMode::Read).unwrap());
+    assert!(!another_process_sees_our_lock(&app.path), "the check can fail");
+    drop(again);
+}

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Host, OpenMode, UnixMillis};
 use crate::ltx::{HEADER_LEN, Header, Txid};
-use crate::sqlite::{CheckpointMode, CheckpointOutcome, DbFacts, LongView, Opened, Source, SourceFiles};
+use crate::sqlite::{
+    CheckpointMode, CheckpointOutcome, DbFacts, LongView, Opened, Source, SourceFiles, engine_is_affected,
+    require_fixed_engine,
+};
 use crate::wal::{Continuity, IndexHeader, continuity};
 
 use super::Options;
@@ -66,10 +69,12 @@ pub struct LastRecord {
 /// # Errors
 /// Of opening and reading; can be tried again.
 pub fn start(host: &Host, options: &Options, previous: Option<&SourceFiles>) -> Result<Start> {
+    require_fixed_engine()?;
     let source = match Source::open(host, &options.db, options.busy_timeout, previous)? {
         Opened::Absent => return Ok(Start::Absent),
         Opened::Ready(source) => source,
     };
+    warn_of_old_engine(&source, options);
     let local = LocalState::open(Arc::clone(&host.disk), &options.meta_dir)?;
     let staged = local.staged()?;
     let needs_base = |source, reason, last| Ok(Start::NeedsBase { source, reason, last });
@@ -118,6 +123,19 @@ pub fn start(host: &Host, options: &Options, previous: Option<&SourceFiles>) -> 
     let mut session = Box::new(Session { source, chain, baseline: None });
     session.rebase_facts();
     Ok(Start::Ready { session, staged, how })
+}
+
+/// The application's own SQLite can damage the database, whatever we do.
+fn warn_of_old_engine(source: &Source, options: &Options) {
+    let version = source.header().writer_version;
+    if engine_is_affected(version) {
+        let version = format!("{}.{}.{}", version / 1_000_000, version / 1000 % 1000, version % 1000);
+        tracing::warn!(
+            db = %options.db.display(), version,
+            "the database was last written by an SQLite that can corrupt it when a checkpoint and a commit meet \
+             (WAL reset bug, 3.7.0 to 3.51.2); update the application's SQLite"
+        );
+    }
 }
 
 fn read_header(local: &LocalState, staged: &Staged) -> Result<Header> {
