@@ -82,7 +82,7 @@ async fn a_half_applied_file_that_nothing_replaces_is_undone() {
     const PAGES: u32 = 200;
     let base = || file(9, (1, 3), 65536, PAGES, &(1..=PAGES).map(|page| (page, 3)).collect::<Vec<_>>());
     let large = file_of(1, (4, 6), 65536, PAGES, (1..=PAGES).map(|page| (page, noise(65536, page))));
-    assert!(large.bytes.len() as u64 > 3 * crate::restore::fetch::PIECE_LEN);
+    assert!(large.bytes.len() as u64 > 3 * fetch::PIECE_LEN);
     let four = l0(4, 65536, PAGES, &[(PAGES, 4)]);
     let inner = replica(&[base(), large, four]).await;
     let (gone, change) = (key(1, 4, 6), inner.clone());
