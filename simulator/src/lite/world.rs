@@ -306,8 +306,9 @@ impl World {
 
     /// Nothing is written: how many requests does that cost?
     pub async fn idle(&self) -> BTreeMap<&'static str, u64> {
-        // What the last commits scheduled (compaction of each level) may run first.
-        let settle = u64::from(self.plan.replicator.level_millis) * 11;
+        // What the last commits scheduled (compaction of each level) may run first, also after the pauses that
+        // earlier failures of it have earned.
+        let settle = u64::from(self.plan.replicator.level_millis) * 11 + 120_000;
         tokio::time::sleep(Duration::from_millis(settle)).await;
         let before = self.store.requests();
         tokio::time::sleep(Duration::from_millis(QUIET_MILLIS)).await;
