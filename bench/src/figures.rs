@@ -1,28 +1,27 @@
 //! Named figures of one measurement, and ratios of two contenders'.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 /// Figures by name; the unit is in the name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Figures(pub BTreeMap<&'static str, f64>);
+pub struct Figures(pub BTreeMap<String, f64>);
 
 impl Figures {
     /// Sets one.
-    pub fn set(&mut self, name: &'static str, value: f64) {
-        self.0.insert(name, value);
+    pub fn set(&mut self, name: impl Into<String>, value: f64) {
+        self.0.insert(name.into(), value);
     }
 
-    /// The mean of each figure that all rounds have.
+    /// The mean of each figure; a round without it counts as 0, as for a kind of request that was not made.
     #[must_use]
     pub fn mean(rounds: &[Self]) -> Self {
-        let Some(first) = rounds.first() else { return Self::default() };
-        let mean = |name: &'static str| {
-            let values: Option<Vec<f64>> = rounds.iter().map(|round| round.0.get(name).copied()).collect();
-            values.map(|values| (name, values.iter().sum::<f64>() / values.len() as f64))
-        };
-        Self(first.0.keys().filter_map(|name| mean(name)).collect())
+        let mut mean = Self::default();
+        for (name, value) in rounds.iter().flat_map(|round| &round.0) {
+            *mean.0.entry(name.clone()).or_default() += value / rounds.len() as f64;
+        }
+        mean
     }
 }
 
@@ -48,11 +47,13 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Ours divided by Litestream's, for each figure both have; `None` where Litestream's is 0.
-    pub fn ratios(&self) -> impl Iterator<Item = (&'static str, f64, f64, Option<f64>)> + '_ {
-        self.ours.0.iter().filter_map(|(&name, &ours)| {
-            let theirs = *self.litestream.0.get(name)?;
-            Some((name, ours, theirs, (theirs > 0.0).then_some(ours / theirs)))
+    /// Name, ours, Litestream's, and ours divided by Litestream's; `None` where that is 0.
+    pub fn ratios(&self) -> impl Iterator<Item = (&str, f64, f64, Option<f64>)> + '_ {
+        let names: BTreeSet<&String> = self.ours.0.keys().chain(self.litestream.0.keys()).collect();
+        names.into_iter().map(|name| {
+            let [ours, theirs] =
+                [&self.ours, &self.litestream].map(|figures| figures.0.get(name).copied().unwrap_or(0.0));
+            (name.as_str(), ours, theirs, (theirs > 0.0).then_some(ours / theirs))
         })
     }
 }
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn means_percentiles_and_ratios() {
-        let round = |value| Figures([("cpu s", value)].into());
+        let round = |value| Figures([("cpu s".to_owned(), value)].into());
         assert_eq!(Figures::mean(&[round(1.0), round(3.0)]), round(2.0));
         assert_eq!(percentile(&mut [5.0, 1.0, 3.0], 0.5), 3.0);
         let comparison = Comparison { workload: "w", place: "s3", ours: round(1.0), litestream: round(4.0) };

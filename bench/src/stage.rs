@@ -1,11 +1,13 @@
 //! One database, one replica and one contender at work, with everything that is counted about them.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use conformance::process::{Process, wait_for};
 use conformance::replica::{Directory, Embedded, Replica};
+use conformance::server::Verb;
 use conformance::site::Site;
 use rusqlite::Connection;
 
@@ -132,7 +134,7 @@ impl Stage {
     /// # Errors
     /// If the contender is no longer there.
     pub fn meter(&self, contender: &Process) -> io::Result<Meter> {
-        let requests = self.site.server().map_or(0, |server| server.traffic().total());
+        let requests = self.requests();
         let cpu = measure::cpu_time(contender.id())?;
         Ok(Meter { began: Instant::now(), cpu, requests, bytes: self.bytes_stored() })
     }
@@ -140,7 +142,11 @@ impl Stage {
     /// Counts that include everything since the contender's start.
     #[must_use]
     pub fn meter_from_start(&self) -> Meter {
-        Meter { began: Instant::now(), cpu: Duration::ZERO, requests: 0, bytes: 0 }
+        Meter { began: Instant::now(), cpu: Duration::ZERO, requests: BTreeMap::new(), bytes: 0 }
+    }
+
+    fn requests(&self) -> BTreeMap<Verb, u64> {
+        self.site.server().map(|server| server.traffic().requests).unwrap_or_default()
     }
 
     fn bytes_stored(&self) -> u64 {
@@ -157,8 +163,16 @@ impl Stage {
         figures.set("cpu s", (measure::cpu_time(contender.id())? - meter.cpu).as_secs_f64());
         figures.set("peak memory MB", measure::peak_memory(contender.id())? as f64 / 1e6);
         figures.set("stored MB", self.bytes_stored().saturating_sub(meter.bytes) as f64 / 1e6);
-        if let Some(server) = self.site.server() {
-            figures.set("requests", (server.traffic().total() - meter.requests) as f64);
+        let requests = self.requests();
+        if self.site.server().is_some() {
+            let total = |requests: &BTreeMap<Verb, u64>| requests.values().sum::<u64>();
+            figures.set("requests", (total(&requests) - total(&meter.requests)) as f64);
+        }
+        for (verb, count) in requests {
+            let new = count - meter.requests.get(&verb).copied().unwrap_or(0);
+            if new > 0 {
+                figures.set(format!("requests {verb:?}"), new as f64);
+            }
         }
         Ok(figures)
     }
@@ -168,7 +182,7 @@ impl Stage {
 pub struct Meter {
     began: Instant,
     cpu: Duration,
-    requests: u64,
+    requests: BTreeMap<Verb, u64>,
     bytes: u64,
 }
 
