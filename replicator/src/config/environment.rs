@@ -151,7 +151,7 @@ mod tests {
             variables: [("NAME", "value"), ("EMPTY", ""), ("A_1", "x")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
-            working_dir: "/work/dir".into(),
+            working_dir: "/srv/dir".into(),
             home_dir: Some("/home/me".into()),
             pid: 42,
         }
@@ -196,14 +196,14 @@ mod tests {
     fn paths_become_absolute() {
         let environment = environment();
         for (text, expected) in [
-            ("a.db", "/work/dir/a.db"),
-            ("./a/../b.db", "/work/dir/b.db"),
+            ("a.db", "/srv/dir/a.db"),
+            ("./a/../b.db", "/srv/dir/b.db"),
             ("/abs/a.db", "/abs/a.db"),
             ("~/a.db", "/home/me/a.db"),
             ("~", "/home/me"),
-            ("~other/a.db", "/work/dir/~other/a.db"),
+            ("~other/a.db", "/srv/dir/~other/a.db"),
             ("sqlite:///abs/a.db", "/abs/a.db"),
-            ("sqlite3://rel.db", "/work/dir/rel.db"),
+            ("sqlite3://rel.db", "/srv/dir/rel.db"),
             ("sqlite://~/a.db", "/home/me/a.db"),
         ] {
             assert_eq!(environment.absolute(text).unwrap(), Path::new(expected), "{text:?}");

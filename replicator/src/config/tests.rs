@@ -12,7 +12,7 @@ fn environment() -> Environment {
         variables: [("BUCKET", "from-env"), ("DATA", "/data")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),
-        working_dir: "/work".into(),
+        working_dir: "/srv".into(),
         home_dir: Some("/home/me".into()),
         pid: 7,
     }
@@ -60,7 +60,7 @@ fn an_empty_file_has_litestreams_defaults() {
         assert_eq!(config.logging, Logging::default());
     }
     let config = accept("dbs:\n- path: a.db\n  replica: { url: 's3://b/p' }\n");
-    assert_eq!(only_database(&config).options, crate::sync::Options::new("/work/a.db".into()));
+    assert_eq!(only_database(&config).options, crate::sync::Options::new("/srv/a.db".into()));
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn the_file_is_found_by_flag_then_environment_then_default() {
     assert_eq!(found(None, &environment), Path::new(DEFAULT_PATH));
     environment.variables.insert("LITESTREAM_CONFIG".to_owned(), "~/ls.yml".to_owned());
     assert_eq!(found(None, &environment), Path::new("/home/me/ls.yml"));
-    assert_eq!(found(Some("x.yml"), &environment), Path::new("/work/x.yml"));
+    assert_eq!(found(Some("x.yml"), &environment), Path::new("/srv/x.yml"));
 }
 
 #[test]
