@@ -31,7 +31,7 @@ fn fresh_seeds_keep_every_promise() {
 #[test]
 fn fresh_full_seeds_keep_every_promise() {
     let from = number("SIMULATOR_FROM").unwrap_or_else(fresh);
-    for seed in from..from + number("SIMULATOR_FULL_SEEDS").unwrap_or(10) {
+    for seed in from..from + number("SIMULATOR_FULL_SEEDS").unwrap_or(3) {
         let plan = Plan::draw_full(seed);
         let outcome = simulator::run(&plan, false);
         let command = format!("cargo run -p simulator -- replay --full --seed {seed}");

@@ -22,6 +22,8 @@ use cloud::{S3Cloud, WeatherPlan};
 const PORT: u16 = 9000;
 /// Bucket that the replica lives in.
 const BUCKET: &str = "backups";
+/// Grain of time: each tick costs every host a turn, and a run has minutes of quiet.
+const TICK: Duration = Duration::from_millis(5);
 /// Longest run, in simulated seconds; past it the run is a hang.
 const LONGEST_SECS: u64 = 3_600;
 
@@ -45,7 +47,7 @@ pub fn run(plan: &Plan, trace: bool) -> Outcome {
     let mut sim = turmoil::Builder::new()
         .rng_seed(plan.seed)
         .epoch(epoch)
-        .tick_duration(Duration::from_millis(1))
+        .tick_duration(TICK)
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(20))
         .tcp_capacity(4096)
