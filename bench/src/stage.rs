@@ -191,6 +191,18 @@ fn fingerprint(db: &Connection) -> rusqlite::Result<(i64, i64)> {
     db.query_row("SELECT count(*), coalesce(sum(number), 0) FROM t", [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
+/// Whether a restored file holds the state of the application's database.
+///
+/// # Errors
+/// If it does not, or cannot be read.
+pub fn check_restored(path: &Path, db: &Connection) -> Result<()> {
+    let (found, expected) = (fingerprint(&Connection::open(path)?)?, fingerprint(db)?);
+    if found == expected {
+        return Ok(());
+    }
+    Err(format!("{} holds {found:?}, the database {expected:?}", path.display()).into())
+}
+
 /// Adds rows that fill about a page each, `per_commit` in each transaction.
 ///
 /// # Errors

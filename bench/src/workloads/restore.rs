@@ -7,7 +7,7 @@ use crate::Result;
 use crate::contender::Contender;
 use crate::figures::Figures;
 use crate::measure::ended_children_cpu_time;
-use crate::stage::{PATIENCE, Place, Stage, fill};
+use crate::stage::{PATIENCE, Place, Stage, check_restored, fill};
 
 pub fn play(contender: &Contender, place: Place, scale: Scale) -> Result<Figures> {
     let stage = Stage::new(place)?;
@@ -29,10 +29,7 @@ pub fn play(contender: &Contender, place: Place, scale: Scale) -> Result<Figures
         return Err(format!("{} restore failed: {}", contender.name, process.output()).into());
     }
     let cpu = ended_children_cpu_time()? - before;
-    let sizes = (std::fs::metadata(&output)?.len(), std::fs::metadata(stage.database())?.len());
-    if sizes.0 < sizes.1 {
-        return Err(format!("{} restored {} bytes of {}", contender.name, sizes.0, sizes.1).into());
-    }
+    check_restored(&output, &db)?;
     let mut figures = Figures::default();
     figures.set("wall s", wall.as_secs_f64());
     figures.set("cpu s", cpu.as_secs_f64());
