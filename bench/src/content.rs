@@ -51,7 +51,7 @@ impl Noise {
         bytes
     }
 
-    /// Words and numbers, `len` bytes of them: compresses to about a third.
+    /// Words and numbers, `len` bytes of them: LZ4 halves it.
     #[must_use]
     pub fn text(&mut self, len: usize) -> String {
         const WORDS: [&str; 12] = [
