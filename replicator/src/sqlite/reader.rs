@@ -6,7 +6,6 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::source::CheckpointMode;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A connection that is either idle or inside a read transaction.
@@ -93,12 +92,9 @@ impl Reader {
         }
     }
 
-    /// Runs a checkpoint. Being busy is an answer, not an error.
-    pub(super) fn checkpoint(&self, path: &Path, mode: CheckpointMode) -> Result<CheckpointCounts> {
-        let sql = match mode {
-            CheckpointMode::Passive | CheckpointMode::Blocking => "PRAGMA wal_checkpoint(PASSIVE)",
-        };
-        let counts = self.connection.query_row(sql, [], |row| {
+    /// Runs a passive checkpoint. Being busy is an answer, not an error.
+    pub(super) fn checkpoint(&self, path: &Path) -> Result<CheckpointCounts> {
+        let counts = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
             Ok(CheckpointCounts { busy: row.get::<_, i64>(0)? != 0, log: row.get(1)?, copied: row.get(2)? })
         });
         counts.map_err(|error| classify("checkpoint", path, error))

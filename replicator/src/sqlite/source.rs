@@ -219,7 +219,7 @@ impl Source {
                 return Err(error);
             }
         };
-        let counts = self.spare.checkpoint(&self.path, mode);
+        let counts = self.spare.checkpoint(&self.path);
         // The other reader starts before the pin (and with it a write lock) is given up: after a complete
         // checkpoint it lands on read lock 0, which lets exactly one writer restart the log. Everything up to the
         // old pin has been copied out, and nothing behind it can have been copied back.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Clock, UnixMillis};
-use crate::ltx::{Encoder, PageNumber, PageSize, Txid};
+use crate::ltx::{Encoder, PageNumber, PageSize};
 use crate::sqlite::{Source, Span};
 use crate::wal::{self, Batch, FRAME_HEADER_SIZE, IndexHeader, Position};
 
@@ -213,9 +213,6 @@ pub fn flush(unfinished: &mut Unfinished, out: &mut Vec<u8>, threshold: usize) -
     }
     Ok(())
 }
-
-/// The transaction behind which the chain has nothing yet.
-pub const NO_TXID: Txid = Txid(0);
 
 fn unstable() -> Error {
     Error::new(ErrorKind::Transient, "the WAL-index is being changed; it will be read again")

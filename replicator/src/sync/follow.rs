@@ -23,6 +23,9 @@ use super::upload::UploadEnd;
 /// Staged files are removed in batches of at least this many.
 const TIDY_FILES: u64 = 32;
 
+/// A log is worth a warning from this many times the length at which it should restart.
+const LONG_LOG: u32 = 10;
+
 /// Why following ended.
 pub enum Ended {
     /// There is no database.
@@ -317,7 +320,7 @@ impl<'a> Follower<'a> {
                 Ok(())
             }
             Ok(CheckpointOutcome::Partial { log, copied }) => {
-                tracing::debug!(db = %self.shared.options.db.display(), log, copied, "checkpoint is not complete");
+                self.note_partial(log, copied);
                 self.delay_checkpoint();
                 Ok(())
             }
@@ -331,6 +334,20 @@ impl<'a> Follower<'a> {
                 self.shared.report("checkpoint", &error);
                 Ok(())
             }
+        }
+    }
+
+    /// As often as checkpoints are tried, which is ever more seldom.
+    fn note_partial(&self, log: u32, copied: u32) {
+        let options = &self.shared.options;
+        if log >= options.min_checkpoint_pages.saturating_mul(LONG_LOG) {
+            tracing::warn!(
+                db = %options.db.display(), log, copied,
+                "the WAL cannot restart and grows: a reader stays in an old state, or writers leave no pause (then \
+                 truncate-page-n bounds it)"
+            );
+        } else {
+            tracing::debug!(db = %options.db.display(), log, copied, "checkpoint is not complete");
         }
     }
 
