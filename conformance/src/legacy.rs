@@ -63,10 +63,35 @@ fn hex(digits: &str) -> Option<u64> {
 /// If it is not one whole LZ4 frame.
 pub fn inflate(bytes: &[u8]) -> Result<Vec<u8>, Defect> {
     let mut content = Vec::new();
-    lz4_flex::frame::FrameDecoder::new(bytes)
+    let mut rest = bytes;
+    lz4_flex::frame::FrameDecoder::new(&mut rest)
         .read_to_end(&mut content)
         .map_err(|error| Defect::new(format!("not an LZ4 frame: {error}")))?;
-    Ok(content)
+    // The decoder takes an end of input between two blocks for the end of the frame.
+    match frame_len(bytes) {
+        Some(len) if len == bytes.len() => Ok(content),
+        Some(len) => Err(Defect::new(format!("{} bytes follow the LZ4 frame", bytes.len() - len))),
+        None => Err(Defect::new(format!("an LZ4 frame without its end mark, after {} bytes", bytes.len()))),
+    }
+}
+
+/// Length of the frame that begins here; `None` if it has no end. Its blocks are skipped, not read.
+fn frame_len(bytes: &[u8]) -> Option<usize> {
+    let flags = *bytes.get(4)?;
+    let (block_sums, content_size, content_sum, dictionary) =
+        (flags & 0x10 != 0, flags & 0x08 != 0, flags & 0x04 != 0, flags & 0x01 != 0);
+    // Magic number, flags, block size and the header's checksum.
+    let mut at = 7 + if content_size { 8 } else { 0 } + if dictionary { 4 } else { 0 };
+    loop {
+        let size = u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?);
+        at += 4;
+        if size == 0 {
+            at += if content_sum { 4 } else { 0 };
+            return (at <= bytes.len()).then_some(at);
+        }
+        // The highest bit says that the block is not compressed.
+        at += (size & 0x7FFF_FFFF) as usize + if block_sums { 4 } else { 0 };
+    }
 }
 
 /// Restores a database from an inflated snapshot and the inflated segments from its index on.
@@ -122,6 +147,32 @@ mod tests {
             assert_eq!(part(foreign), None, "{foreign}");
         }
         assert_eq!(parse_key("generations/0123/snapshots/0000001f.snapshot.lz4"), None);
+    }
+
+    #[test]
+    fn a_frame_that_is_cut_anywhere_is_an_error() {
+        use std::io::Write as _;
+        // Three blocks of 64 KiB.
+        let content: Vec<u8> =
+            (0..160_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let content = &content[..150_000];
+        let mut frame = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        frame.write_all(content).unwrap();
+        let frame = frame.finish().unwrap();
+        assert_eq!(inflate(&frame).unwrap(), content);
+        assert_eq!(frame_len(&frame), Some(frame.len()));
+        // Every cut near the blocks' ends, and some others.
+        for len in (0..frame.len()).filter(|len| len % 997 == 0 || frame.len() - len < 20) {
+            assert!(inflate(&frame[..len]).is_err(), "cut to {len} of {} bytes", frame.len());
+        }
+        let mut at = 7;
+        for _ in 0..2 {
+            let size = u32::from_le_bytes(frame[at..at + 4].try_into().unwrap()) & 0x7FFF_FFFF;
+            at += 4 + size as usize;
+            assert!(inflate(&frame[..at]).is_err(), "cut between two blocks, at {at}");
+        }
+        let longer = [frame.as_slice(), b"x"].concat();
+        assert!(inflate(&longer).unwrap_err().to_string().contains("1 bytes follow"));
     }
 
     #[test]

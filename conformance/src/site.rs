@@ -5,8 +5,11 @@ use std::path::Path;
 
 use tokio::runtime::Runtime;
 
-use crate::replica::{Directory, Embedded, Store};
+use crate::Defect;
+use crate::client::{Client, Style};
+use crate::replica::{Directory, Embedded, S3, Store};
 use crate::server::{Loopback, Server, Settings, system_clock};
+use crate::targets::Guise;
 
 const BUCKET: &str = "backups";
 const PATH: &str = "some/app";
@@ -63,6 +66,49 @@ impl Site {
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
             embedded: Some((loopback, runtime)),
+        })
+    }
+
+    /// A path in the client's bucket, read within the client's budget. Call it outside of any async task.
+    ///
+    /// # Errors
+    /// If no runtime can be started.
+    pub fn endpoint(client: &Client, path: &str) -> Result<Self, Defect> {
+        let target = client.target();
+        let guise = target.guise.clone().unwrap_or_else(|| Guise {
+            endpoint: Some(target.endpoint.clone()),
+            region: Some(target.region.clone()),
+            path_style: Some(target.style == Style::Path),
+            environment: Vec::new(),
+        });
+        let path = path.trim_matches('/');
+        let mut lines =
+            vec!["type: s3".to_owned(), format!("bucket: {}", target.bucket), format!("path: {path}")];
+        let mut query = Vec::new();
+        let mut set = |key: &str, parameter: &str, value: Option<String>| {
+            if let Some(value) = value {
+                lines.push(format!("{key}: {value}"));
+                query.push(format!("{parameter}={value}"));
+            }
+        };
+        set("endpoint", "endpoint", guise.endpoint);
+        set("region", "region", guise.region);
+        set("force-path-style", "forcePathStyle", guise.path_style.map(|flag| flag.to_string()));
+        let mut environment = guise.environment;
+        environment.push(("AWS_ACCESS_KEY_ID".to_owned(), target.access_key.clone()));
+        environment.push(("AWS_SECRET_ACCESS_KEY".to_owned(), target.secret_key.clone()));
+        environment.extend(target.session_token.clone().map(|token| ("AWS_SESSION_TOKEN".to_owned(), token)));
+        if let Some(bundle) = &target.ca_bundle {
+            environment.push(("AWS_CA_BUNDLE".to_owned(), bundle.display().to_string()));
+        }
+        let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+        Ok(Self {
+            store: Box::new(S3::below(client, path)?),
+            lines,
+            url: format!("s3://{}/{path}{query}", target.bucket),
+            legacy_url: format!("s3://{}/{path}", target.bucket),
+            environment,
+            embedded: None,
         })
     }
 

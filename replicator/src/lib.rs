@@ -14,6 +14,7 @@
 //! | compact | [`compact`]: inventory → fewer, larger objects |
 //! | restore | [`restore`]: inventory + target → plan → a verified file in place |
 //! | prove | [`verify`]: bucket + live database → evidence |
+//! | ask the place | [`doctor`]: bucket → is it good enough, and with which settings |
 //! | operate | [`observe`], [`config`], [`daemon`], [`cli`] |
 
 pub mod error;
@@ -37,6 +38,8 @@ pub mod compact;
 pub mod restore;
 
 pub mod verify;
+
+pub mod doctor;
 
 pub mod observe;
 

@@ -15,6 +15,7 @@ mod list;
 mod multipart;
 mod probe;
 mod put;
+mod replica;
 mod runner;
 mod sdk;
 
@@ -96,7 +97,7 @@ use {check, ensure};
 /// All checks, in the order they are run and reported.
 #[must_use]
 pub fn all() -> Vec<&'static Check> {
-    let groups: [&'static [Check]; 12] = [
+    let groups: [&'static [Check]; 13] = [
         address::CHECKS,
         authentication::CHECKS,
         put::CHECKS,
@@ -108,6 +109,7 @@ pub fn all() -> Vec<&'static Check> {
         delete::CHECKS,
         consistency::CHECKS,
         sdk::CHECKS,
+        replica::CHECKS,
         figures::CHECKS,
     ];
     groups.into_iter().flatten().collect()

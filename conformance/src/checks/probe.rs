@@ -1,5 +1,6 @@
 //! What a check works with: requests under its own prefix, and the few answers it asks for all the time.
 
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use bytes::Bytes;
@@ -45,16 +46,22 @@ pub struct Probe {
     prefix: String,
     note: Mutex<Option<String>>,
     uploads: Mutex<Vec<(String, String)>>,
+    replicator: Option<PathBuf>,
 }
 
 impl Probe {
-    pub(super) fn new(client: Client, prefix: String) -> Self {
-        Self { client, prefix, note: Mutex::default(), uploads: Mutex::default() }
+    pub(super) fn new(client: Client, prefix: String, replicator: Option<PathBuf>) -> Self {
+        Self { client, prefix, note: Mutex::default(), uploads: Mutex::default(), replicator }
     }
 
     /// The client, for requests of an unusual form.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The binary of the replicator; there for checks that need it.
+    pub fn replicator(&self) -> Option<&Path> {
+        self.replicator.as_deref()
     }
 
     /// A full key under this check's prefix.

@@ -1,5 +1,6 @@
 //! Runs checks against a target, one after the other, each in its own prefix, and cleans up behind each.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,17 +25,30 @@ pub struct Options {
     pub only: Vec<String>,
     /// But not those whose id begins with one of these.
     pub skip: Vec<String>,
+    /// The replicator's binary. Without it the checks of the group `replica` are left out.
+    pub replicator: Option<PathBuf>,
 }
 
 impl Options {
     fn selects(&self, id: &str) -> bool {
         let begins = |starts: &[String]| starts.iter().any(|start| id.starts_with(start.as_str()));
-        (self.only.is_empty() || begins(&self.only)) && !begins(&self.skip)
+        let possible = self.replicator.is_some() || !needs_replicator(id);
+        possible && (self.only.is_empty() || begins(&self.only)) && !begins(&self.skip)
+    }
+
+    /// Whether any check that is selected needs the replicator.
+    #[must_use]
+    pub fn runs_replicator(&self) -> bool {
+        self.checks().iter().any(|check| needs_replicator(check.id))
     }
 
     fn checks(&self) -> Vec<&'static Check> {
         all().into_iter().filter(|check| self.selects(check.id)).collect()
     }
+}
+
+fn needs_replicator(id: &str) -> bool {
+    id.starts_with("replica.")
 }
 
 /// The most a run can cost.
@@ -76,7 +90,7 @@ pub async fn run(target: Target, options: &Options) -> Result<Report, String> {
     let base = format!("{}{:x}/", client.target().prefix, system_clock()());
     let mut outcomes = Vec::new();
     for check in options.checks() {
-        let mut outcome = run_one(check, &client, &base).await;
+        let mut outcome = run_one(check, &client, &base, options).await;
         outcome.declared = quirks.get(check.id).cloned();
         outcomes.push(outcome);
     }
@@ -93,8 +107,8 @@ async fn create_bucket(client: &Client) -> Result<(), String> {
     Err(format!("the bucket {} cannot be made: {}", client.target().bucket, answer.describe()))
 }
 
-async fn run_one(check: &'static Check, client: &Client, base: &str) -> Outcome {
-    let probe = Probe::new(client.clone(), format!("{base}{}/", check.id));
+async fn run_one(check: &'static Check, client: &Client, base: &str, options: &Options) -> Outcome {
+    let probe = Probe::new(client.clone(), format!("{base}{}/", check.id), options.replicator.clone());
     let (start, before) = (Instant::now(), client.spent());
     let result = tokio::time::timeout(CHECK_TIMEOUT, (check.run)(&probe)).await;
     let result = result.unwrap_or_else(|_| Err(Complaint::new(format!("not done within {CHECK_TIMEOUT:?}"))));

@@ -1,6 +1,7 @@
 //! Connections: plain or TLS, kept for reuse, dialled where the target says.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use http::{Request, Response, Uri};
@@ -104,7 +105,8 @@ impl Dialer {
     /// [`AddressError`].
     pub fn new(target: &Target) -> Result<Self, AddressError> {
         let address = Address::parse(&target.endpoint, target.virtual_domain.as_deref())?;
-        let tls = if address.scheme == "https" { Some(tls_connector()?) } else { None };
+        let tls =
+            if address.scheme == "https" { Some(tls_connector(target.ca_bundle.as_deref())?) } else { None };
         Ok(Self { address: Arc::new(address), tls, idle: Idle::default() })
     }
 
@@ -198,11 +200,18 @@ fn describe(error: &hyper::Error) -> String {
     text
 }
 
-fn tls_connector() -> Result<TlsConnector, AddressError> {
+fn tls_connector(bundle: Option<&Path>) -> Result<TlsConnector, AddressError> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let found = match bundle {
+        Some(file) => rustls_native_certs::load_certs_from_paths(Some(file), None),
+        None => rustls_native_certs::load_native_certs(),
+    };
+    roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
-        return Err(AddressError::Tls("no root certificates on this machine (set SSL_CERT_FILE)".to_owned()));
+        let place = bundle.map_or("on this machine (set AWS_CA_BUNDLE)".to_owned(), |file| {
+            format!("in {}", file.display())
+        });
+        return Err(AddressError::Tls(format!("no root certificates {place}")));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)

@@ -35,6 +35,10 @@ pub struct Arguments {
     /// Judge by the target's declared quirks, not by usability.
     #[arg(long)]
     strict: bool,
+    /// Binary that the checks of the group `replica` run [default: CONFORMANCE_REPLICATOR, else the `replicator`
+    /// beside this program]. Without one, `--skip replica` must be said.
+    #[arg(long, value_name = "FILE")]
+    replicator: Option<PathBuf>,
     /// Folder with the scripts that start servers.
     #[arg(long, value_name = "FOLDER", default_value = "scripts")]
     scripts: PathBuf,
@@ -55,10 +59,11 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 async fn run_all(arguments: &Arguments) -> Result<ExitCode, String> {
+    let options = options(arguments)?;
     let mut reports = Vec::new();
     let mut surprises = 0;
     for entry in chosen(&arguments.targets)? {
-        let report = run_one(&entry, arguments).await?;
+        let report = run_one(&entry, arguments, &options).await?;
         if let Some(folder) = &arguments.record {
             super::page::record(folder, &entry, &report)?;
         }
@@ -112,11 +117,37 @@ fn chosen(names: &[String]) -> Result<Vec<Entry>, String> {
     Ok(chosen)
 }
 
-async fn run_one(entry: &Entry, arguments: &Arguments) -> Result<Report, String> {
-    let options = Options { only: arguments.only.clone(), skip: arguments.skip.clone() };
+/// What is to be run, with the replicator's binary if any check needs it.
+fn options(arguments: &Arguments) -> Result<Options, String> {
+    let mut options =
+        Options { only: arguments.only.clone(), skip: arguments.skip.clone(), replicator: None };
+    let named = arguments
+        .replicator
+        .clone()
+        .or_else(|| std::env::var_os("CONFORMANCE_REPLICATOR").map(PathBuf::from));
+    let beside = || std::env::current_exe().ok().map(|path| path.with_file_name("replicator"));
+    options.replicator = named.or_else(beside);
+    if !options.runs_replicator() {
+        return Ok(options);
+    }
+    let binary = options.replicator.clone().unwrap_or_default();
+    let says = std::process::Command::new(&binary).arg("version").output();
+    match says {
+        Ok(said) if said.status.success() => Ok(options),
+        other => {
+            let why = other.map_or_else(|error| error.to_string(), |said| said.status.to_string());
+            Err(format!(
+                "{} version: {why}; build it (cargo build -p replicator), name it with --replicator, or --skip replica",
+                binary.display()
+            ))
+        }
+    }
+}
+
+async fn run_one(entry: &Entry, arguments: &Arguments, options: &Options) -> Result<Report, String> {
     let running: Running = targets::start(entry, &arguments.scripts).await?;
     if matches!(entry.start, Start::Environment(_)) {
-        let limit = checks::ceiling(&options);
+        let limit = checks::ceiling(options);
         eprintln!(
             "{:?}: at most {} requests and {} MiB, below {}, removed afterwards",
             running.target,
@@ -125,7 +156,7 @@ async fn run_one(entry: &Entry, arguments: &Arguments) -> Result<Report, String>
             running.target.prefix
         );
     }
-    let report = checks::run(running.target.clone(), &options).await;
+    let report = checks::run(running.target.clone(), options).await;
     running.stop().await;
     report.map_err(|error| format!("{}: {error}", entry.name))
 }

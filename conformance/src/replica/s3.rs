@@ -51,17 +51,31 @@ impl S3 {
             session_token: variable("AWS_SESSION_TOKEN"),
             virtual_domain: None,
             create_bucket: false,
+            ca_bundle: variable("AWS_CA_BUNDLE").map(std::path::PathBuf::from),
             bucket: bucket.to_owned(),
             ..Target::local("replica", &endpoint, &access_key, &secret_key)
         };
         let unlimited = Arc::new(Budget::new(u64::MAX, u64::MAX));
         let client =
             Client::new(Arc::new(target), unlimited).map_err(|error| Defect::new(error.to_string()))?;
+        Self::below(&client, path)
+    }
+
+    /// The replica under a path of the client's bucket, read within the client's budget.
+    ///
+    /// # Errors
+    /// If no runtime can be started.
+    pub fn below(client: &Client, path: &str) -> Result<Self, Defect> {
+        let target = client.target().clone();
+        // Connections belong to the runtime that made them, so it gets a client of its own.
+        let own =
+            Client::new(Arc::new(target), client.budget()).map_err(|error| Defect::new(error.to_string()))?;
+        let path = path.trim_matches('/');
         Ok(Self {
-            url: format!("s3://{place}"),
-            client: client.sdk(SdkChecksums::WhenRequired),
-            bucket: bucket.to_owned(),
-            prefix: format!("{}/", path.trim_matches('/')),
+            url: format!("s3://{}/{path}", own.target().bucket),
+            client: own.sdk(SdkChecksums::WhenRequired),
+            bucket: own.target().bucket.clone(),
+            prefix: format!("{path}/"),
             runtime: Runtime::new().map_err(|error| Defect::new(error.to_string()))?,
         })
     }

@@ -147,6 +147,8 @@ pub struct Dialect {
     pub name: String,
     /// Provider, for people.
     pub title: String,
+    /// Host name of the provider's endpoint, under which a client recognises it.
+    pub host: Option<String>,
     /// Ways of naming the bucket.
     pub addressing: Addressing,
     /// Path in front of every request, such as `/storage/v1/s3`; part of what the client signs.

@@ -36,7 +36,7 @@ pub(super) async fn handle(
     let ordinal = inner.ordinal.fetch_add(1, Ordering::Relaxed) + 1;
     let (parts, body) = request.into_parts();
     let (_slot, requests) = InFlight::enter(&inner.in_flight);
-    let place = Place::of(&parts, &inner.domain, &inner.dialect.path_prefix);
+    let place = Place::of(&parts, &inner.domains, &inner.dialect.path_prefix);
     let verb = classify(&parts.method, &place, parts.uri.query().unwrap_or(""), &parts.headers);
     let part_slot = (verb == Verb::UploadPart).then(|| InFlight::enter(&inner.parts_in_flight));
     let limits = &inner.dialect;
@@ -175,13 +175,13 @@ struct Place {
 }
 
 impl Place {
-    fn of(parts: &Parts, domain: &str, prefix: &str) -> Self {
+    fn of(parts: &Parts, domains: &[String], prefix: &str) -> Self {
         let host = parts.headers.get("host").and_then(|value| value.to_str().ok()).unwrap_or("");
         let path = parts.uri.path();
         let path = percent_decode(path.strip_prefix(prefix).unwrap_or(path));
         let path = path.strip_prefix('/').unwrap_or(&path);
         let full = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        if let Some(bucket) = bucket_of_host(host, domain) {
+        if let Some((bucket, _)) = bucket_of_host(host, domains) {
             return Self { bucket: full(bucket), key: full(path), virtual_host: true };
         }
         let (bucket, key) = path.split_once('/').unwrap_or((path, ""));

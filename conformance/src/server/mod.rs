@@ -15,6 +15,7 @@ mod loopback;
 mod prefix;
 mod raw_rules;
 mod s3;
+mod secure;
 pub mod store;
 mod traffic;
 
@@ -34,6 +35,7 @@ pub use self::dialect::Dialect;
 pub use self::fault::{ErrorAnswer, Fault, FaultPlan, Lie, NoFaults, Outcome, RequestFacts, Staleness, Verb};
 pub use self::keys::{AccessKey, Rights};
 pub use self::loopback::{Loopback, system_clock};
+pub use self::secure::Secure;
 pub use self::store::{Millis, Moment, Stamp, Store};
 pub use self::traffic::Traffic;
 
@@ -47,7 +49,7 @@ pub struct Settings {
     pub dialect: Dialect,
     /// Keys that may sign.
     pub keys: Vec<AccessKey>,
-    /// Host name under which `bucket.<domain>` names a bucket.
+    /// Host name under which `bucket.<domain>` names a bucket; the dialect's own host is another.
     pub domain: String,
     /// Server time.
     pub clock: Clock,
@@ -71,7 +73,7 @@ impl Settings {
 
 struct Inner {
     dialect: Arc<Dialect>,
-    domain: String,
+    domains: Vec<String>,
     clock: Clock,
     keys: keys::Keys,
     faults: Mutex<Arc<dyn FaultPlan>>,
@@ -97,6 +99,7 @@ impl Server {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let dialect = Arc::new(settings.dialect);
+        let domains: Vec<_> = dialect.host.iter().cloned().chain([settings.domain]).collect();
         let keys: keys::Keys = Arc::new(Mutex::new(settings.keys));
         let store = Arc::new(Mutex::new(Store::default()));
         let backend = s3::Backend { store: store.clone(), dialect: dialect.clone() };
@@ -106,7 +109,7 @@ impl Server {
             let mut config = S3Config::default();
             config.presigned_url_max_skew_time_secs = u32::MAX;
             builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-            builder.set_host(Domain(settings.domain.clone()));
+            builder.set_host(Domains(domains.clone()));
             if check {
                 builder.set_auth(keys::Auth(keys.clone()));
                 let (clock, dialect) = (settings.clock.clone(), dialect.clone());
@@ -118,7 +121,7 @@ impl Server {
         Self {
             inner: Arc::new(Inner {
                 dialect,
-                domain: settings.domain,
+                domains,
                 clock: settings.clock,
                 keys,
                 faults: Mutex::new(settings.faults),
@@ -202,25 +205,28 @@ impl Server {
 }
 
 /// Splits `bucket.<domain>:port`; any other host means path style.
-struct Domain(String);
+struct Domains(Vec<String>);
 
-impl S3Host for Domain {
+impl S3Host for Domains {
     fn parse_host_header<'a>(&'a self, host: &'a str) -> S3Result<VirtualHost<'a>> {
-        let plain = VirtualHost::new(self.0.as_str());
         Ok(match bucket_of_host(host, &self.0) {
-            Some(bucket) => plain.with_bucket(bucket),
-            None => plain,
+            Some((bucket, domain)) => VirtualHost::new(domain).with_bucket(bucket),
+            None => VirtualHost::new(host),
         })
     }
 }
 
-/// The bucket in a `Host` header, if it names one under `domain`.
-fn bucket_of_host<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
+/// The bucket in a `Host` header, if it names one under one of the domains, and that domain.
+fn bucket_of_host<'a>(host: &'a str, domains: &'a [String]) -> Option<(&'a str, &'a str)> {
     let name = host
         .rsplit_once(':')
         .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
         .map_or(host, |s| s.0);
-    name.strip_suffix(domain)?.strip_suffix('.').filter(|bucket| !bucket.is_empty())
+    let under = |domain: &'a String| {
+        let bucket = name.strip_suffix(domain.as_str())?.strip_suffix('.')?;
+        Some((bucket, domain.as_str())).filter(|(bucket, _)| !bucket.is_empty())
+    };
+    domains.iter().find_map(under)
 }
 
 /// An S3 error whose code `s3s` has no variant for.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::Target;
+use super::{Guise, Target};
 use crate::client::Style;
+use crate::server::Secure;
 use crate::server::dialect::{Addressing, Dialect};
 
 /// Text of `targets.toml`.
@@ -17,6 +18,10 @@ const BUILT_IN: &str = include_str!("../../targets.toml");
 pub enum Start {
     /// The embedded server with this dialect.
     Embedded(String),
+    /// The same behind TLS.
+    Secure(String),
+    /// The same, which a replicator reaches through a proxy under the provider's own name.
+    Provider(String),
     /// A script in `scripts/` that runs a server until it gets SIGTERM, and first prints `ENDPOINT=…`,
     /// `ACCESS_KEY=…`, `SECRET_KEY=…`, optionally `REGION=…` and `BUCKET=…`, then `READY`.
     Script(String),
@@ -76,7 +81,7 @@ pub fn catalogue() -> Result<Vec<Entry>, CatalogueError> {
         entries.push(Entry {
             name: format!("dialect-{name}"),
             about: format!("the embedded server speaking like {}", dialect.title),
-            start: Start::Embedded(name.to_owned()),
+            start: Start::Provider(name.to_owned()),
             in_ci: true,
             quirks: dialect.expected_failures,
             model: None,
@@ -101,6 +106,22 @@ pub fn embedded_target(name: &str, endpoint: &str, dialect: &Dialect) -> Target 
     }
     target.quirks = dialect.expected_failures.clone();
     target
+}
+
+/// How a user would configure a replicator for the provider, when every name leads to `secure`.
+pub(super) fn guise(dialect: &Dialect, secure: &Secure) -> Option<Guise> {
+    let host = dialect.host.as_ref()?;
+    let is_default = host.ends_with(".amazonaws.com");
+    Some(Guise {
+        endpoint: (!is_default).then(|| format!("{host}{}", dialect.path_prefix)),
+        region: dialect.region.clone(),
+        path_style: (dialect.addressing == Addressing::Virtual).then_some(false),
+        environment: vec![
+            ("HTTPS_PROXY".to_owned(), secure.proxy()),
+            ("NO_PROXY".to_owned(), String::new()),
+            ("AWS_CA_BUNDLE".to_owned(), secure.bundle().display().to_string()),
+        ],
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod catalogue;
 mod start;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -44,9 +45,28 @@ pub struct Target {
     /// Headers to send with every request, such as a provider's switch for consistent reads.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// File with the authorities to trust in place of the system's.
+    #[serde(default)]
+    pub ca_bundle: Option<PathBuf>,
+    /// How a replicator is told to reach it, if not by the fields above.
+    #[serde(skip)]
+    pub guise: Option<Guise>,
     /// Checks known to fail here, each with the reason.
     #[serde(default)]
     pub quirks: BTreeMap<String, String>,
+}
+
+/// The same bucket under a provider's own name, as a user would write it in a configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Guise {
+    /// Endpoint, without scheme; `None` where it is the default, as for AWS.
+    pub endpoint: Option<String>,
+    /// Region, where one must be given.
+    pub region: Option<String>,
+    /// `force-path-style`, where it must be given.
+    pub path_style: Option<bool>,
+    /// Variables that lead there: the proxy, and whom to trust.
+    pub environment: Vec<(String, String)>,
 }
 
 impl std::fmt::Debug for Target {
@@ -73,6 +93,8 @@ impl Target {
             prefix: "suite/".to_owned(),
             create_bucket: true,
             headers: BTreeMap::new(),
+            ca_bundle: None,
+            guise: None,
             quirks: BTreeMap::new(),
         }
     }
@@ -80,7 +102,7 @@ impl Target {
 
 /// A target described by environment variables: `<PREFIX>ENDPOINT`, `ACCESS_KEY`, `SECRET_KEY`, `BUCKET`, and
 /// optionally `REGION`, `SESSION_TOKEN`, `STYLE` (`path` or `virtual`), `KEY_PREFIX`, `CREATE_BUCKET` (`true`),
-/// `HEADER` (`name: value`, sent with every request).
+/// `HEADER` (`name: value`, sent with every request), `CA_BUNDLE` (a file; `AWS_CA_BUNDLE` if not set).
 ///
 /// # Errors
 /// A sentence naming the variable that is missing or wrong.
@@ -103,6 +125,7 @@ fn from_variables(name: &str, prefix: &str, get: impl Fn(&str) -> Option<String>
             header.split_once(':').ok_or_else(|| format!("{prefix}HEADER is not `name: value`"))?;
         target.headers.insert(name.trim().to_owned(), value.trim().to_owned());
     }
+    target.ca_bundle = optional("CA_BUNDLE").or_else(|| get("AWS_CA_BUNDLE")).map(PathBuf::from);
     target.region = optional("REGION").unwrap_or(target.region);
     target.style = match optional("STYLE").as_deref() {
         None | Some("path") => Style::Path,

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::catalogue::{Entry, Start, embedded_target};
+use super::catalogue::{Entry, Start, embedded_target, guise};
 use super::{Target, from_environment};
-use crate::server::{Dialect, Loopback, Server, Settings, system_clock};
+use crate::server::{Dialect, Loopback, Secure, Server, Settings, system_clock};
 
 /// Longest a server may take to start: a fresh machine installs packages first.
 const START_TIMEOUT: Duration = Duration::from_secs(900);
@@ -25,7 +25,7 @@ pub struct Running {
 
 enum Hold {
     Nothing,
-    Embedded(Loopback),
+    Embedded(Loopback, #[expect(dead_code, reason = "it is there to end with this value")] Option<Secure>),
     Process(Box<Child>),
 }
 
@@ -34,7 +34,7 @@ impl Running {
     #[must_use]
     pub fn server(&self) -> Option<&Server> {
         match &self.hold {
-            Hold::Embedded(loopback) => Some(loopback.server()),
+            Hold::Embedded(loopback, _) => Some(loopback.server()),
             _ => None,
         }
     }
@@ -57,7 +57,9 @@ impl Running {
 /// A sentence saying what is missing; never a silent skip.
 pub async fn start(entry: &Entry, scripts: &Path) -> Result<Running, String> {
     let mut running = match &entry.start {
-        Start::Embedded(dialect) => embedded(&entry.name, dialect).await?,
+        Start::Embedded(dialect) | Start::Secure(dialect) | Start::Provider(dialect) => {
+            embedded(&entry.name, dialect, &entry.start).await?
+        }
         Start::Script(script) => process(&entry.name, scripts.join(script)).await?,
         Start::Environment(prefix) => {
             Running { target: from_environment(&entry.name, prefix)?, hold: Hold::Nothing }
@@ -67,13 +69,23 @@ pub async fn start(entry: &Entry, scripts: &Path) -> Result<Running, String> {
     Ok(running)
 }
 
-async fn embedded(name: &str, dialect: &str) -> Result<Running, String> {
+async fn embedded(name: &str, dialect: &str, start: &Start) -> Result<Running, String> {
     let dialect = Dialect::named(dialect).map_err(|error| error.to_string())?;
     let mut settings = Settings::new(system_clock());
     settings.dialect = dialect.clone();
     let loopback = Server::new(settings).start_loopback().await.map_err(|error| error.to_string())?;
-    let target = embedded_target(name, &loopback.endpoint(), &dialect);
-    Ok(Running { target, hold: Hold::Embedded(loopback) })
+    let mut target = embedded_target(name, &loopback.endpoint(), &dialect);
+    if matches!(start, Start::Embedded(_)) {
+        return Ok(Running { target, hold: Hold::Embedded(loopback, None) });
+    }
+    let secure = Secure::start(loopback.server().clone()).await.map_err(|error| error.to_string())?;
+    if matches!(start, Start::Secure(_)) {
+        target.endpoint = format!("{}{}", secure.endpoint(), dialect.path_prefix);
+        target.ca_bundle = Some(secure.bundle());
+    } else {
+        target.guise = guise(&dialect, &secure);
+    }
+    Ok(Running { target, hold: Hold::Embedded(loopback, Some(secure)) })
 }
 
 async fn process(name: &str, script: PathBuf) -> Result<Running, String> {

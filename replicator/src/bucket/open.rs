@@ -72,6 +72,12 @@ impl Opener {
         self
     }
 
+    /// A variable of the environment that is set and not empty.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<String> {
+        self.environment.get(name).map(str::to_owned)
+    }
+
     /// Opens a bucket, without a request to it.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ is not equal to the database.";
 pub enum Command {
     /// List the databases in the configuration file
     Databases(Databases),
+    /// Ask whether the place of a replica is good enough, and with which settings
+    Doctor(Doctor),
     /// List the LTX files of a replica
     #[command(visible_alias = "wal")]
     Ltx(Ltx),
@@ -71,6 +73,27 @@ pub struct Databases {
     #[arg(long)]
     pub json: bool,
 }
+
+/// `doctor`
+#[derive(Debug, Args)]
+#[command(args_override_self = true, after_help = DOCTOR_HELP)]
+pub struct Doctor {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigFlags,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// A database of the configuration file, or a replica's URL [default: every place in the configuration file]
+    #[arg(value_name = "DB_PATH|REPLICA_URL")]
+    pub source: Vec<String>,
+}
+
+const DOCTOR_HELP: &str = "\
+Writes, reads, lists and deletes objects of its own below the replica's path, and removes them. The most
+it can cost is printed first.
+
+Exit codes: 0 usable; 10 usable with the settings printed; 20 not usable; 1 it could not be asked.";
 
 /// `ltx`
 #[derive(Debug, Args)]

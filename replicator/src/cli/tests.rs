@@ -90,7 +90,7 @@ fn scene() -> tempfile::TempDir {
 fn help_of_every_command() {
     let dir = Path::new("/");
     let mut all = show(&run_in(dir, &["-help"]), dir);
-    for command in ["databases", "ltx", "replicate", "reset", "restore", "status", "version"] {
+    for command in ["databases", "doctor", "ltx", "replicate", "reset", "restore", "status", "version"] {
         let help = run_in(dir, &[command, "-h"]);
         assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{command}");
         assert_eq!(run_in(dir, &[command, "-help"]), run_in(dir, &[command, "--help"]));
@@ -246,6 +246,7 @@ const FLAGS: &[(&str, &[&str])] = &[
             "v",
         ],
     ),
+    ("doctor", &["config", "no-expand-env", "json"]),
     ("status", &["config", "no-expand-env", "json", "remote"]),
     ("version", &["verbose"]),
 ];

@@ -24,11 +24,21 @@ use super::task::Shared;
 /// Bytes encoded at once.
 const CHUNK_LEN: usize = 1 << 20;
 
-/// Copies all pages of `view` to the store as `name`. Returns the checksum table, if one was to be built, and the
-/// object's size in bytes.
+/// A full copy that is in the store.
+pub struct Image {
+    /// The checksum table, if one was to be built.
+    table: Option<TableBuilder>,
+    /// Size of the object in bytes.
+    pub size: u64,
+    /// It was not there before.
+    is_new: bool,
+}
+
+/// Copies all pages of `view` to the store as `name`.
 ///
 /// # Errors
-/// Those of reading and of the store; nothing is visible under the name then.
+/// Those of reading and of the store; nothing is visible under the name then. `Transient` if somebody else's object
+/// has the name: the next look at the store finds another.
 pub async fn upload_image(
     host: &Host,
     bucket: &dyn Bucket,
@@ -36,7 +46,26 @@ pub async fn upload_image(
     name: LtxName,
     header: Header,
     table: Option<TableBuilder>,
-) -> Result<(Option<TableBuilder>, u64)> {
+) -> Result<Image> {
+    let image = try_upload(host, bucket, view, name, header, table).await?;
+    image.ok_or_else(|| taken(bucket, name))
+}
+
+fn taken(bucket: &dyn Bucket, name: LtxName) -> Error {
+    let key = name.key(bucket.layout());
+    let what = "appeared while it was being written: another replicator is at work";
+    Error::new(ErrorKind::Transient, format!("{}/{key} {what}", bucket.location()))
+}
+
+/// As [`upload_image`]; `None` if the name is taken.
+async fn try_upload(
+    host: &Host,
+    bucket: &dyn Bucket,
+    view: Arc<PinnedView>,
+    name: LtxName,
+    header: Header,
+    table: Option<TableBuilder>,
+) -> Result<Option<Image>> {
     let mut encoder = ImageEncoder::new(header, table)?;
     let key = name.key(bucket.layout());
     let options = PutOptions { timestamp: Some(header.timestamp) };
@@ -64,22 +93,16 @@ pub async fn upload_image(
             return Err(error);
         }
     }
-    match upload.finish().await? {
-        PutOutcome::Written | PutOutcome::AlreadyThere => Ok((encoder.into_table(), size)),
-        PutOutcome::Conflict => Err(Error::new(
-            ErrorKind::Transient,
-            format!(
-                "{}/{key} appeared while it was being written: another replicator is at work",
-                bucket.location()
-            ),
-        )),
-    }
+    let outcome = upload.finish().await?;
+    let image = Image { table: encoder.into_table(), size, is_new: outcome == PutOutcome::Written };
+    Ok((outcome != PutOutcome::Conflict).then_some(image))
 }
 
 /// Publishes a full copy of the pinned database as transaction `txid` and starts a chain from it.
 ///
 /// Any full copy but the very first is published as a snapshot first: a restore then needs nothing before it, not
-/// even files of the same page size.
+/// even files of the same page size. Whose transaction it is, is decided by the file of level 0 alone; if that is
+/// somebody else's, the snapshot is withdrawn, since it would stand for a state that the chain never had.
 ///
 /// # Errors
 /// Those of reading, of the store and of the local disk. Nothing was acknowledged then.
@@ -107,16 +130,24 @@ pub async fn publish(
     let earliest = last.map_or(crate::host::UnixMillis(i64::MIN), |last| last.timestamp);
     let timestamp = host.clock.now().max(earliest);
     let bucket = shared.bucket.as_ref();
-    if txid != Txid(1) {
+    let snapshot = if txid == Txid(1) {
+        None
+    } else {
         let header = image_header(&view, Txid(1), txid, timestamp);
         let name = LtxName::snapshot(txid);
-        let (_, size) = upload_image(host, bucket, Arc::clone(&view), name, header, None).await?;
-        shared.compactor.note_published(name, size, timestamp);
-    }
+        Some((name, upload_image(host, bucket, Arc::clone(&view), name, header, None).await?))
+    };
     let header = image_header(&view, txid, txid, timestamp);
     let name = LtxName::l0(txid);
-    let (table, size) = upload_image(host, bucket, Arc::clone(&view), name, header, Some(table)).await?;
-    shared.compactor.note_published(name, size, timestamp);
+    let Some(image) = try_upload(host, bucket, Arc::clone(&view), name, header, Some(table)).await? else {
+        withdraw(bucket, snapshot).await?;
+        return Err(taken(bucket, name));
+    };
+    if let Some((name, image)) = snapshot {
+        shared.compactor.note_published(name, image.size, timestamp);
+    }
+    shared.compactor.note_published(name, image.size, timestamp);
+    let table = image.table;
     let staged = Staged { txid, position: view.position, is_base: true };
     let chain = Chain {
         local,
@@ -138,6 +169,13 @@ pub async fn publish(
         Ok((source, chain))
     })
     .await
+}
+
+/// Removes a snapshot of a transaction that became somebody else's, if it is ours.
+async fn withdraw(bucket: &dyn Bucket, snapshot: Option<(LtxName, Image)>) -> Result<()> {
+    let Some((name, Image { is_new: true, .. })) = snapshot else { return Ok(()) };
+    let failures = bucket.delete(&[name.key(bucket.layout())]).await?;
+    failures.into_iter().next().map_or(Ok(()), |failure| Err(failure.error))
 }
 
 /// Makes the new chain durable locally, then forgets the old one.

@@ -151,7 +151,7 @@ async fn take_snapshot(
         upload_image(&shared.host, shared.bucket.as_ref(), Arc::new(view), name, header, None).await;
     // The connection is closed where it may block.
     shared.host.blocking(move || drop(reader)).await;
-    let (_, size) = uploaded?;
+    let size = uploaded?.size;
     shared.compactor.note_published(name, size, header.timestamp);
     Ok(Some((name, size)))
 }

@@ -16,6 +16,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("replica", &["sqlite::", "sync::", "restore::", "config::", "cli::"]),
     ("compact", &["sqlite::", "sync::", "restore::", "config::", "cli::", "rusqlite"]),
     ("sync", &["restore::", "config::", "cli::", "daemon::", "aws_", "hyper", "rusqlite"]),
+    (
+        "doctor",
+        &["sqlite::", "sync::", "restore::", "config::", "cli::", "daemon::", "aws_", "hyper", "rusqlite"],
+    ),
     ("restore", &["sync::", "config::", "cli::", "daemon::", "aws_", "hyper"]),
     ("bucket", &["sqlite::", "sync::", "restore::", "config::", "cli::", "daemon::", "rusqlite"]),
     ("config", &["sqlite::", "daemon::", "cli::", "rusqlite", "aws_", "hyper"]),

@@ -1,6 +1,7 @@
 //! One file per command: from its arguments to its [`Outcome`](super::Outcome).
 
 mod databases;
+mod doctor;
 mod ltx;
 mod replicate;
 mod reset;
@@ -26,6 +27,7 @@ pub fn run(command: Command, environment: &Environment) -> Result<Outcome> {
     let context = Context { host: os::host(), environment };
     match command {
         Command::Databases(args) => databases::run(&context, &args),
+        Command::Doctor(args) => block_on(doctor::run(&context, &args)),
         Command::Ltx(args) => block_on(ltx::run(&context, &args)),
         Command::Replicate(args) => replicate::run(&context, &args),
         Command::Reset(args) => reset::run(&context, &args),

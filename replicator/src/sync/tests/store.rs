@@ -1,6 +1,12 @@
 //! The store is empty, ahead, damaged, shared or away.
 
+use bytes::Bytes;
+
 use super::*;
+use crate::bucket::{
+    Body, ByteRange, Capabilities, DeleteFailure, KeyLayout, ObjectInfo, PutCondition, PutOptions,
+    PutOutcome, Upload,
+};
 use crate::replica::LtxName;
 
 fn forget_local_state(world: &World) {
@@ -92,13 +98,104 @@ async fn stop_fails_while_the_store_lacks_something() {
     settle(&handle).await;
     let put = world.bucket.put(
         &key,
-        bytes::Bytes::from_static(b"not ours"),
-        crate::bucket::PutCondition::Overwrite,
-        crate::bucket::PutOptions::default(),
+        Bytes::from_static(b"not ours"),
+        PutCondition::Overwrite,
+        PutOptions::default(),
     );
     put.await.unwrap();
     insert(&app, 1);
     tokio::time::sleep(Duration::from_millis(200)).await;
     insert(&app, 1);
     assert!(handle.stop(Duration::from_secs(2)).await.is_err());
+}
+
+/// A store in which somebody else takes the next transaction just before our full copy would get it.
+struct Overtaken {
+    store: Arc<dyn Bucket>,
+    key: String,
+    done: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl Bucket for Overtaken {
+    fn kind(&self) -> &'static str {
+        self.store.kind()
+    }
+
+    fn location(&self) -> String {
+        self.store.location()
+    }
+
+    fn layout(&self) -> KeyLayout {
+        self.store.layout()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        body: Bytes,
+        condition: PutCondition,
+        options: PutOptions,
+    ) -> Result<PutOutcome> {
+        self.store.put(key, body, condition, options).await
+    }
+
+    async fn upload(
+        &self,
+        key: &str,
+        condition: PutCondition,
+        options: PutOptions,
+    ) -> Result<Box<dyn Upload>> {
+        if key == self.key && !self.done.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            self.store.put(key, Bytes::from(vec![7; 4096]), PutCondition::IfAbsent, options).await?;
+        }
+        self.store.upload(key, condition, options).await
+    }
+
+    async fn get(&self, key: &str, range: Option<ByteRange>) -> Result<Box<dyn Body>> {
+        self.store.get(key, range).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<ObjectInfo>> {
+        self.store.head(key).await
+    }
+
+    async fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectInfo>> {
+        self.store.list(prefix, start_after).await
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<Vec<DeleteFailure>> {
+        self.store.delete(keys).await
+    }
+}
+
+/// Found on real servers: the snapshot stayed, and claimed for the other's transaction a state it never had.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_snapshot_of_a_lost_race_is_withdrawn() {
+    let mut world = World::new();
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    forget_local_state(&world);
+    let layout = world.bucket.layout();
+    let taken = world.bucket.list("", None).await.unwrap().len() as u64 + 1;
+    world.bucket = Arc::new(Overtaken {
+        key: LtxName::l0(Txid(taken)).key(layout),
+        store: Arc::clone(&world.bucket),
+        done: std::sync::atomic::AtomicBool::new(false),
+    });
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    let keys: Vec<String> =
+        world.bucket.list("", None).await.unwrap().into_iter().map(|object| object.key).collect();
+    assert!(keys.contains(&LtxName::l0(Txid(taken)).key(layout)), "{keys:?}");
+    assert!(!keys.contains(&LtxName::snapshot(Txid(taken)).key(layout)), "{keys:?}");
+    assert!(keys.contains(&LtxName::snapshot(Txid(taken + 1)).key(layout)), "{keys:?}");
 }

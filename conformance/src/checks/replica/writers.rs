@@ -1,0 +1,42 @@
+//! Two replicators of two databases on one replica.
+
+use super::super::{Complaint, ensure};
+use super::rig::{PATIENCE, Rig, last_line, wait_for_seq, wait_until, whole};
+use crate::process::Process;
+use crate::workload::History;
+
+/// Numbers of the second application's commits begin here, so that a state tells whose it is.
+const SECOND: u64 = 1_000_000;
+/// What the loser says.
+const LOST: &str = "somebody else";
+
+pub(super) fn two_writers(rig: &Rig) -> Result<(), Complaint> {
+    // One history of both: a state is one of theirs, or a mixture.
+    let (site, mut history) = (rig.site()?, History::new());
+    let mut first = rig.app("first", 1, &mut history)?;
+    let mut second = rig.app("second", SECOND, &mut history)?;
+    let first_daemon = first.replicate(&site, &[])?;
+    first.work(5, &mut history)?;
+    wait_for_seq(&site, first.seq())?;
+    let second_daemon = second.replicate(&site, &[])?;
+    wait_until("word of a second writer", || {
+        first.work(2, &mut history)?;
+        second.work(2, &mut history)?;
+        Ok(first.log().contains(LOST) || second.log().contains(LOST))
+    })?;
+    let ended = |daemon: Process| daemon.terminate(PATIENCE).map(|status| status.success());
+    let (first_holds, second_holds) = (ended(first_daemon)?, ended(second_daemon)?);
+    ensure!(!(first_holds && second_holds), "both ended with exit code 0");
+    whole(&site)?;
+    let state = rig.restored(&site, &[], &history, 0)?;
+    for (holds, app) in [(first_holds, &first), (second_holds, &second)] {
+        ensure!(
+            !holds || state.seq == app.seq(),
+            "a writer ended with exit code 0 at state {}, the replica holds {}: {}",
+            app.seq(),
+            state.seq,
+            last_line(&app.log())
+        );
+    }
+    Ok(())
+}
