@@ -3,6 +3,8 @@
 //! Drawn from the seed (swarm: whole kinds are off in most runs, so that the rest has room), edited by the shrinker,
 //! kept in regression cases. Must not act.
 
+mod meddling;
+
 use serde::{Deserialize, Serialize};
 
 use crate::choices::Choices;
@@ -146,6 +148,71 @@ pub enum Happening {
         /// By so many milliseconds.
         millis: i64,
     },
+    /// The machine's clock runs fast, or slow.
+    ClockDrift {
+        /// By so many parts per million.
+        ppm: i64,
+    },
+    /// The machine's clock stands still.
+    ClockFreeze {
+        /// For so long.
+        millis: u32,
+    },
+    /// The replicator is stopped and starts again with other settings.
+    Reconfigure {
+        /// Milliseconds until it starts again.
+        down_millis: u32,
+        /// The new settings.
+        settings: Box<ReplicatorPlan>,
+    },
+    /// SIGSTOP, and SIGCONT later.
+    Pause {
+        /// The application, else the replicator.
+        app: bool,
+        /// For so long.
+        millis: u32,
+    },
+    /// The application leaves WAL mode, commits, gets another page size by `VACUUM`, and comes back. While the
+    /// replicator is connected SQLite refuses the first step, and nothing changes.
+    LeaveWal {
+        /// The replicator is down meanwhile.
+        replicator_down: bool,
+        /// Bytes per page from then on.
+        page_size: u32,
+    },
+    /// Both processes are down, and another database is copied over the application's: same inode, other content.
+    CopyOver,
+    /// The replicator's local state is replaced by a copy of itself from some time ago.
+    OldLocalState {
+        /// How old the copy is, in milliseconds.
+        age_millis: u32,
+        /// Milliseconds until it starts again.
+        down_millis: u32,
+    },
+    /// The machine is restored from a backup of all its files.
+    OldMachine {
+        /// How old the backup is, in milliseconds.
+        age_millis: u32,
+    },
+    /// Some files of the replicator's local state disappear while it is down.
+    HalfLocalState {
+        /// Milliseconds until it starts again.
+        down_millis: u32,
+    },
+    /// A bit flips in a file of the replicator's local state.
+    RotLocalState,
+    /// The replicator's credentials are refused.
+    ExpiredCredentials {
+        /// For so long.
+        millis: u32,
+    },
+    /// The replicator's listings show the store as it was some time ago.
+    StaleListings {
+        /// For so long.
+        millis: u32,
+        /// How long ago.
+        lag_millis: u32,
+    },
 }
 
 impl Plan {
@@ -155,7 +222,9 @@ impl Plan {
         let choices = Choices::new(seed);
         let draw = Draw(&choices);
         let run_millis = draw.pick("run.millis", &[3_000, 10_000, 30_000, 90_000]);
-        let (faults, restores) = (draw.faults(run_millis), draw.times("restore", run_millis, 4));
+        let (mut faults, restores) = (draw.faults(run_millis), draw.times("restore", run_millis, 4));
+        faults.extend(draw.meddling(run_millis));
+        faults.sort_by_key(|fault| fault.at_millis);
         Self {
             seed,
             full: false,
@@ -176,6 +245,15 @@ impl Plan {
     #[must_use]
     pub fn draw_full(seed: u64) -> Self {
         Self { full: true, ..Self::draw(seed) }
+    }
+
+    /// Every set of settings that the replicator may run with.
+    pub fn settings(&self) -> impl Iterator<Item = &ReplicatorPlan> {
+        let later = self.faults.iter().filter_map(|fault| match &fault.what {
+            Happening::Reconfigure { settings, .. } => Some(&**settings),
+            _ => None,
+        });
+        std::iter::once(&self.replicator).chain(later)
     }
 }
 

@@ -167,13 +167,30 @@ fn halve(what: &mut Happening) {
         Happening::StopReplicator { down_millis }
         | Happening::PowerLoss { down_millis }
         | Happening::WipeLocalState { down_millis } => *down_millis /= 2,
-        Happening::Outage { millis } => *millis /= 2,
+        Happening::HalfLocalState { down_millis } | Happening::Reconfigure { down_millis, .. } => {
+            *down_millis /= 2;
+        }
+        Happening::OldLocalState { age_millis, down_millis } => {
+            *age_millis /= 2;
+            *down_millis /= 2;
+        }
+        Happening::OldMachine { age_millis } => *age_millis /= 2,
+        Happening::Outage { millis }
+        | Happening::Pause { millis, .. }
+        | Happening::ClockFreeze { millis }
+        | Happening::ExpiredCredentials { millis } => *millis /= 2,
+        Happening::StaleListings { millis, lag_millis } => {
+            *millis /= 2;
+            *lag_millis /= 2;
+        }
         Happening::ClockJump { millis } => *millis /= 2,
+        Happening::ClockDrift { ppm } => *ppm /= 2,
         Happening::Disk(fault) => {
             fault.skip /= 2;
             fault.times = (fault.times / 2).max(1);
         }
-        Happening::ReplaceDatabase => {}
+        Happening::LeaveWal { page_size, .. } => *page_size = 4096,
+        Happening::ReplaceDatabase | Happening::CopyOver | Happening::RotLocalState => {}
     }
 }
 

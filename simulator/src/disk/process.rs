@@ -32,6 +32,8 @@ pub struct Process {
     /// Dies at this call; 0 means it does not.
     doomed_at: AtomicU64,
     pace: Mutex<Pace>,
+    /// SIGSTOP until this simulated millisecond.
+    stopped_until: AtomicU64,
     died: tokio::sync::Notify,
 }
 
@@ -53,6 +55,7 @@ impl Process {
             calls: AtomicU64::new(0),
             doomed_at: AtomicU64::new(0),
             pace: Mutex::default(),
+            stopped_until: AtomicU64::new(0),
             died: tokio::sync::Notify::new(),
         })
     }
@@ -108,6 +111,23 @@ impl Process {
         self.doomed_at.store(0, Ordering::Relaxed);
     }
 
+    /// SIGSTOP now, SIGCONT at the simulated millisecond `until`: no call gets past its door before.
+    pub fn stop_until(&self, until: u64) {
+        self.stopped_until.store(until, Ordering::Relaxed);
+        self.machine.context.event(
+            self.role,
+            Mark::Fault,
+            format!("process {} stopped until {until} ms", self.id),
+        );
+    }
+
+    /// Milliseconds until the process may continue; 0 if it is not stopped.
+    #[must_use]
+    pub fn stopped_millis(&self) -> u64 {
+        let until = self.stopped_until.load(Ordering::Relaxed);
+        if until == 0 { 0 } else { until.saturating_sub(self.machine.context.timeline.millis()) }
+    }
+
     /// SIGKILL, now: the page cache stays, kernel locks go.
     pub fn kill(&self) {
         if self.alive.swap(false, Ordering::Relaxed) {
@@ -129,6 +149,9 @@ impl Process {
     pub(crate) fn enter(&self, call: Call, path: &Path) -> io::Result<Option<Effect>> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         self.pause();
+        while fiber::inside() && self.is_alive() && self.stopped_millis() > 0 {
+            fiber::suspend(Pause::Sleep(self.stopped_millis()));
+        }
         if number == self.doomed_at.load(Ordering::Relaxed) {
             self.kill();
         }

@@ -5,8 +5,11 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use conformance::server::dialect::Addressing;
-use conformance::server::{ErrorAnswer, Fault, FaultPlan, Outcome, RequestFacts, Server, Verb};
+use conformance::server::{
+    AccessKey, ErrorAnswer, Fault, FaultPlan, Moment, Outcome, RequestFacts, Server, Verb,
+};
 use futures::FutureExt as _;
 use replicator::bucket::settings::{S3Settings, Secret, Settings};
 use replicator::bucket::{self, Bucket};
@@ -20,9 +23,9 @@ use crate::plan::Plan;
 use crate::store::{Cloud, Weather};
 
 /// Access key of the replicator.
-pub const KEY: &str = "replicator";
+const KEY: &str = "replicator";
 /// Access key of clients that weather passes by.
-pub const SHELTERED_KEY: &str = "operator";
+const SHELTERED_KEY: &str = "operator";
 
 /// Decides about each request from the run's choices.
 pub struct WeatherPlan {
@@ -156,6 +159,14 @@ impl Cloud for S3Cloud {
         self.weather.weather.lock().expect("plain data").1 = outage;
     }
 
+    fn set_credentials(&self, accepted: bool) {
+        self.server.set_keys(keys(accepted));
+    }
+
+    fn set_listing_lag(&self, _millis: u64) {
+        // Whether listings lag is a matter of the dialect here.
+    }
+
     fn requests(&self) -> BTreeMap<&'static str, u64> {
         let mut sums = BTreeMap::new();
         for (verb, count) in self.server.traffic().requests {
@@ -170,6 +181,27 @@ impl Cloud for S3Cloud {
         }
         sums
     }
+
+    fn objects(&self) -> Vec<(String, Bytes)> {
+        let store = self.server.store();
+        let all = store.list(BUCKET, "", Moment::Latest).expect("the bucket exists");
+        all.map(|(key, _, object)| (key.to_owned(), object.body.clone())).collect()
+    }
+
+    fn rot(&self, _key: &str, _offset: usize, _mask: u8) {
+        // The server's versions never change once written; the lane without HTTP does this.
+    }
+
+    fn unfinished_uploads(&self) -> usize {
+        self.server.store().uploads(BUCKET).map_or(0, BTreeMap::len)
+    }
+}
+
+/// The keys that may sign: the operator's, and the replicator's unless it has expired.
+pub fn keys(replicator: bool) -> Vec<AccessKey> {
+    let mut keys = vec![AccessKey::new(SHELTERED_KEY, "secret")];
+    keys.extend(replicator.then(|| AccessKey::new(KEY, "secret")));
+    keys
 }
 
 /// turmoil's network.

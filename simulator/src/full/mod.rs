@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use conformance::server::{AccessKey, Dialect, Server, Settings};
+use conformance::server::{Dialect, Server, Settings};
 
 use crate::choices::Choices;
 use crate::clock::{EPOCH_MILLIS, Timeline};
@@ -81,8 +81,7 @@ fn s3_server(plan: &Plan, weather: &Arc<WeatherPlan>) -> Server {
         EPOCH_MILLIS + turmoil::sim_elapsed().map_or(0, |elapsed| elapsed.as_millis() as i64)
     }));
     settings.dialect = Dialect::named(dialect_of(plan.seed)).expect("its own list names it");
-    settings.keys =
-        vec![AccessKey::new(cloud::KEY, "secret"), AccessKey::new(cloud::SHELTERED_KEY, "secret")];
+    settings.keys = cloud::keys(true);
     settings.domain = "s3".into();
     settings.faults = weather.clone();
     Server::new(settings)

@@ -1,16 +1,15 @@
 //! The lane without HTTP: the real replicator and the real SQLite, on a simulated disk, with a simulated store behind
 //! the bucket interface. Fast, so it carries the volume.
 
+mod meddle;
 mod operator;
 mod world;
 
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::LocalSet;
 
-use crate::app::DATABASE;
 use crate::clock::Timeline;
 use crate::context::exclusive;
 use crate::events::{Event, Mark};
@@ -125,12 +124,12 @@ async fn happen(world: &Rc<World>, what: Happening) {
         }
         Happening::ReplaceDatabase => {
             world.stop_app().await;
-            operator::replace_database(world);
+            meddle::replace_database(world);
             world.start_app();
         }
         Happening::WipeLocalState { down_millis } => {
             world.kill_replicator(1).await;
-            operator::wipe_local_state(world, Path::new(DATABASE));
+            meddle::lose_local_state(world, true);
             down(down_millis).await;
             world.start_replicator();
         }
@@ -140,6 +139,67 @@ async fn happen(world: &Rc<World>, what: Happening) {
             world.store.set_outage(false);
         }
         Happening::Disk(fault) => world.machine.inject(fault),
-        Happening::ClockJump { millis } => world.jump_clock(millis),
+        what => meddling(world, what).await,
+    }
+}
+
+async fn meddling(world: &Rc<World>, what: Happening) {
+    let wait = |millis: u32| tokio::time::sleep(Duration::from_millis(u64::from(millis)));
+    match what {
+        Happening::ClockJump { millis } => world.distrust_clock().jump(millis),
+        Happening::ClockDrift { ppm } => world.distrust_clock().drift(ppm),
+        Happening::ClockFreeze { millis } => {
+            world.distrust_clock().freeze(true);
+            wait(millis).await;
+            world.clock.freeze(false);
+        }
+        Happening::Reconfigure { down_millis, settings } => {
+            world.stop_replicator().await;
+            world.settings.replace(*settings);
+            wait(down_millis).await;
+            world.start_replicator();
+        }
+        Happening::Pause { app, millis } => {
+            world.pause(app, u64::from(millis));
+            wait(millis).await;
+        }
+        Happening::LeaveWal { replicator_down, page_size } => {
+            world.stop_app().await;
+            if replicator_down {
+                world.kill_replicator(1).await;
+            }
+            meddle::leave_wal(world, page_size);
+            world.start_app();
+            world.start_replicator();
+        }
+        Happening::CopyOver => {
+            world.stop_app().await;
+            world.kill_replicator(1).await;
+            meddle::copy_over(world);
+            world.start_app();
+            world.start_replicator();
+        }
+        Happening::OldLocalState { age_millis, down_millis } => {
+            meddle::old_local_state(world, age_millis, down_millis).await;
+        }
+        Happening::OldMachine { age_millis } => meddle::old_machine(world, age_millis).await,
+        Happening::HalfLocalState { down_millis } => {
+            world.kill_replicator(1).await;
+            meddle::lose_local_state(world, false);
+            wait(down_millis).await;
+            world.start_replicator();
+        }
+        Happening::RotLocalState => meddle::rot_local_state(world),
+        Happening::ExpiredCredentials { millis } => {
+            world.store.set_credentials(false);
+            wait(millis).await;
+            world.store.set_credentials(true);
+        }
+        Happening::StaleListings { millis, lag_millis } => {
+            world.store.set_listing_lag(u64::from(lag_millis));
+            wait(millis).await;
+            world.store.set_listing_lag(0);
+        }
+        other => unreachable!("{other:?} is handled by its caller"),
     }
 }

@@ -1,16 +1,14 @@
-//! The operator: restores on another machine, and meddles with files.
+//! The operator: restores on another machine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use replicator::host::{Disk, UnixMillis, with_suffix};
+use replicator::host::{Disk as _, UnixMillis, with_suffix};
 use replicator::restore::{self, NoProgress, Options, Report, Target};
-use replicator::sync::default_meta_dir;
 
 use super::world::World;
-use crate::app::DATABASE;
 use crate::clock::{EPOCH_MILLIS, WallClock};
 use crate::disk::{Process, ProcessDisk};
 use crate::events::Mark;
@@ -108,55 +106,4 @@ async fn restore(world: &Rc<World>, asked: Asked) {
         heads: (head, world.history.head()),
         outcome,
     });
-}
-
-/// Puts another database in the place of the application's, which is stopped: as an administrator would, with the old
-/// WAL and WAL-index removed first.
-pub fn replace_database(world: &World) {
-    let process = Process::start(&world.machine, "admin", Arc::clone(&world.clock));
-    let vfs = Vfs::register(&process);
-    let disk = ProcessDisk(Arc::clone(&process));
-    let fresh = Path::new("/data/fresh.db");
-    let build = || -> rusqlite::Result<()> {
-        let flags = rusqlite::OpenFlags::default();
-        let db = rusqlite::Connection::open_with_flags_and_vfs(fresh, flags, vfs.name().as_str())?;
-        db.execute_batch(&format!(
-            "PRAGMA page_size={}; PRAGMA journal_mode=WAL;
-             CREATE TABLE t(id INTEGER PRIMARY KEY, k INTEGER, sum INTEGER, v BLOB); CREATE INDEX i ON t(k);
-             CREATE TABLE replaced(at);",
-            world.plan.app.page_size
-        ))?;
-        db.execute("INSERT INTO replaced VALUES (?)", [world.context.timeline.millis() as i64])?;
-        db.close().map_err(|(_, error)| error)
-    };
-    build().expect("only the replicator's calls are hit by faults");
-    let database = Path::new(DATABASE);
-    for suffix in ["-wal", "-shm"] {
-        // Absent when nobody has the database open.
-        let _ = disk.remove_file(&with_suffix(database, suffix));
-    }
-    disk.rename(fresh, database).expect("it was just made");
-    disk.sync_dir(Path::new("/data")).expect("the directory exists");
-    process.kill();
-    let state = world.history.resume(&world.machine);
-    world.context.event("operator", Mark::Fault, format!("database replaced, now state {state:?}"));
-}
-
-/// Deletes the replicator's local state.
-pub fn wipe_local_state(world: &World, database: &Path) {
-    let process = Process::start(&world.machine, "admin", Arc::clone(&world.clock));
-    wipe(&ProcessDisk(Arc::clone(&process)), &default_meta_dir(database));
-    process.kill();
-}
-
-fn wipe(disk: &ProcessDisk, dir: &Path) {
-    for entry in disk.read_dir(dir).unwrap_or_default() {
-        let path = dir.join(&entry.name);
-        if entry.is_dir {
-            wipe(disk, &path);
-            let _ = disk.remove_dir(&path);
-        } else {
-            let _ = disk.remove_file(&path);
-        }
-    }
 }

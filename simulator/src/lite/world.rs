@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use replicator::host::{Disk as _, with_suffix};
-use replicator::sync::{self, Handle, Options, Status};
+use replicator::sync::{self, Handle, Options, State, Status};
 
 use super::Outcome;
 use crate::app::{App, DATABASE, Ledger};
@@ -22,7 +22,7 @@ use crate::evidence::{Claim, Evidence, RestoreRun, Violation};
 use crate::fiber;
 use crate::history::{History, StateId};
 use crate::oracles::{QUIET_MILLIS, STOP_MILLIS};
-use crate::plan::Plan;
+use crate::plan::{Plan, ReplicatorPlan};
 use crate::simhost;
 use crate::store::{Cloud, Weather};
 use crate::vfs::Vfs;
@@ -53,6 +53,8 @@ pub struct World {
     ledger: Arc<Mutex<Ledger>>,
     app: RefCell<Option<RunningApp>>,
     replicator: RefCell<Option<RunningReplicator>>,
+    /// What the replicator is started with next time.
+    pub settings: RefCell<ReplicatorPlan>,
     incarnations: Cell<u64>,
     /// Clocks were wrong at some time: claims that name a time say nothing any more.
     pub clock_was_wrong: Cell<bool>,
@@ -92,6 +94,7 @@ impl World {
             ledger: Arc::default(),
             app: RefCell::default(),
             replicator: RefCell::default(),
+            settings: RefCell::new(plan.replicator.clone()),
             incarnations: Cell::new(0),
             clock_was_wrong: Cell::new(false),
             graveyard: RefCell::default(),
@@ -173,14 +176,14 @@ impl World {
         let process = Process::start(&self.machine, "replicator", Arc::clone(&self.clock));
         // A slow disk is one of the faults that healing ends.
         let healthy = self.context.timeline.millis() >= self.plan.run_millis;
-        process.set_pace(if healthy { Pace::default() } else { self.plan.replicator.pace });
+        let settings = self.settings.borrow().clone();
+        process.set_pace(if healthy { Pace::default() } else { settings.pace });
         let vfs = Vfs::register(&process);
-        let settings = &self.plan.replicator;
         let host =
             simhost::host(&process, &vfs, usize::from(settings.slots), settings.watch, self.store.dial());
         let bucket = self.store.bucket(&process, &host, false);
         self.context.event("replicator", Mark::Note, format!("starts, process {}", process.id()));
-        let handle = sync::start(host, self.options(), bucket);
+        let handle = sync::start(host, options(&settings), bucket);
         let (world, mut status, alive) = (Rc::clone(self), handle.status(), Arc::clone(&process));
         tokio::task::spawn_local(async move {
             while status.changed().await.is_ok() && alive.is_alive() {
@@ -189,23 +192,6 @@ impl World {
             }
         });
         *self.replicator.borrow_mut() = Some(RunningReplicator { process, handle, _vfs: vfs });
-    }
-
-    fn options(&self) -> Options {
-        let settings = &self.plan.replicator;
-        let millis = |n: u32| Duration::from_millis(u64::from(n));
-        let mut options = Options::new(DATABASE.into());
-        options.monitor_interval = millis(settings.monitor_millis);
-        options.sync_interval = millis(settings.sync_millis);
-        options.checkpoint_interval = millis(settings.checkpoint_millis);
-        options.min_checkpoint_pages = settings.checkpoint_pages;
-        options.truncate_pages = (settings.truncate_pages > 0).then_some(settings.truncate_pages);
-        options.snapshot_interval = millis(settings.snapshot_millis);
-        options.snapshot_retention = millis(settings.retention_millis);
-        options.levels = vec![millis(settings.level_millis), millis(settings.level_millis) * 5];
-        options.l0_retention = millis(settings.level_millis) * 2;
-        options.l0_retention_check_interval = millis(settings.level_millis);
-        options
     }
 
     fn note_status(&self, status: &Status) {
@@ -276,19 +262,41 @@ impl World {
         self.context.event("app", Mark::Note, format!("the disk now holds state {state:?}"));
     }
 
-    /// Sets the machine's clock wrong.
-    pub fn jump_clock(&self, millis: i64) {
+    /// The machine's clock, about to be set wrong.
+    pub fn distrust_clock(&self) -> &WallClock {
         self.clock_was_wrong.set(true);
-        self.clock.jump(millis);
+        &self.clock
+    }
+
+    /// SIGSTOP of a process, if it runs, with SIGCONT after `millis`.
+    pub fn pause(&self, app: bool, millis: u64) {
+        let until = self.context.timeline.millis() + millis;
+        let (running, replicator) = (self.app.borrow(), self.replicator.borrow());
+        let process = if app {
+            running.as_ref().map(|running| &running.app.process)
+        } else {
+            replicator.as_ref().map(|running| &running.process)
+        };
+        if let Some(process) = process {
+            process.stop_until(until);
+        }
     }
 
     /// All faults are over, and both processes run.
     pub async fn heal(self: &Rc<Self>) {
         self.store.set_weather(Weather::default());
         self.store.set_outage(false);
+        self.store.set_credentials(true);
+        self.store.set_listing_lag(0);
         self.machine.heal();
         self.clock.heal();
         self.context.event("plan", Mark::Note, "healed");
+        // A service manager starts again what gave up, and said so.
+        let gave_up = |running: &RunningReplicator| running.handle.status().borrow().state == State::Stopped;
+        if self.replicator.borrow().as_ref().is_some_and(gave_up) {
+            self.context.event("replicator", Mark::Note, "it had stopped by itself");
+            self.stop_replicator().await;
+        }
         // A happening may have been interrupted while a process was doomed, dying or down.
         if self.replicator.borrow().as_ref().is_some_and(|running| !running.process.is_alive()) {
             self.bury_replicator();
@@ -308,7 +316,8 @@ impl World {
     pub async fn idle(&self) -> BTreeMap<&'static str, u64> {
         // What the last commits scheduled (compaction of each level) may run first, also after the pauses that
         // earlier failures of it have earned.
-        let settle = u64::from(self.plan.replicator.level_millis) * 11 + 120_000;
+        let slowest = self.plan.settings().map(|settings| settings.level_millis).max().unwrap_or(0);
+        let settle = u64::from(slowest) * 11 + 120_000;
         tokio::time::sleep(Duration::from_millis(settle)).await;
         let before = self.store.requests();
         tokio::time::sleep(Duration::from_millis(QUIET_MILLIS)).await;
@@ -399,6 +408,22 @@ impl World {
     pub fn standing(&self) -> (Option<Claim>, Option<StateId>) {
         (self.claims.borrow().last().copied(), self.history.head())
     }
+}
+
+fn options(settings: &ReplicatorPlan) -> Options {
+    let millis = |n: u32| Duration::from_millis(u64::from(n));
+    let mut options = Options::new(DATABASE.into());
+    options.monitor_interval = millis(settings.monitor_millis);
+    options.sync_interval = millis(settings.sync_millis);
+    options.checkpoint_interval = millis(settings.checkpoint_millis);
+    options.min_checkpoint_pages = settings.checkpoint_pages;
+    options.truncate_pages = (settings.truncate_pages > 0).then_some(settings.truncate_pages);
+    options.snapshot_interval = millis(settings.snapshot_millis);
+    options.snapshot_retention = millis(settings.retention_millis);
+    options.levels = vec![millis(settings.level_millis), millis(settings.level_millis) * 5];
+    options.l0_retention = millis(settings.level_millis) * 2;
+    options.l0_retention_check_interval = millis(settings.level_millis);
+    options
 }
 
 /// Kills a process inside the call that comes `after_calls` from now, or after five seconds.

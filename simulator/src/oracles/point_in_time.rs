@@ -25,7 +25,8 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
         let text = format!("asked for {millis} ms, got state {oldest}, committed at {at} ms");
         return violation("a point in time shows nothing from after it", text);
     }
-    let kept_millis = 2 * u64::from(evidence.plan.replicator.level_millis);
+    let shortest = evidence.plan.settings().map(|settings| settings.level_millis).min().unwrap_or(0);
+    let kept_millis = 2 * u64::from(shortest);
     if restore.started_millis > millis + kept_millis {
         return None;
     }

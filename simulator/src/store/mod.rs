@@ -48,8 +48,18 @@ pub trait Cloud {
     fn set_weather(&self, weather: Weather);
     /// Nothing answers until this is called with `false`.
     fn set_outage(&self, outage: bool);
+    /// Whether the replicator's credentials are accepted.
+    fn set_credentials(&self, accepted: bool);
+    /// Listings that the replicator gets are so old; zero means correct. Stores that cannot do it ignore it.
+    fn set_listing_lag(&self, millis: u64);
     /// Number of requests by verb so far.
     fn requests(&self) -> BTreeMap<&'static str, u64>;
+    /// Every object's key and content.
+    fn objects(&self) -> Vec<(String, Bytes)>;
+    /// Flips bits of one byte of a stored object, if the store can: decay that no answer reveals.
+    fn rot(&self, key: &str, offset: usize, mask: u8);
+    /// Multipart uploads begun and neither completed nor aborted.
+    fn unfinished_uploads(&self) -> usize;
 }
 
 impl Cloud for Arc<Store> {
@@ -72,8 +82,31 @@ impl Cloud for Arc<Store> {
         self.context.event("store", Mark::Fault, text);
     }
 
+    fn set_credentials(&self, accepted: bool) {
+        self.lock().expired = !accepted;
+        let text = if accepted { "credentials are accepted again" } else { "credentials expire" };
+        self.context.event("store", Mark::Fault, text);
+    }
+
+    fn set_listing_lag(&self, millis: u64) {
+        self.lock().listing_lag = millis;
+    }
+
     fn requests(&self) -> BTreeMap<&'static str, u64> {
         self.lock().requests.clone()
+    }
+
+    fn objects(&self) -> Vec<(String, Bytes)> {
+        self.lock().objects.iter().map(|(key, object)| (key.clone(), object.data.clone())).collect()
+    }
+
+    fn rot(&self, key: &str, offset: usize, mask: u8) {
+        Store::rot(self, key, offset, mask);
+    }
+
+    fn unfinished_uploads(&self) -> usize {
+        // The bucket interface has no trace of an upload that was never completed.
+        0
     }
 }
 
@@ -104,6 +137,22 @@ struct State {
     requests: BTreeMap<&'static str, u64>,
     weather: Weather,
     outage: bool,
+    expired: bool,
+    listing_lag: u64,
+}
+
+impl State {
+    /// The objects as they were `lag` milliseconds before `now`.
+    fn past(&self, now: u64, lag: u64) -> BTreeMap<String, Object> {
+        let mut objects = BTreeMap::new();
+        for change in self.changes.iter().filter(|change| change.at_millis + lag <= now) {
+            match &change.object {
+                Some(object) => objects.insert(change.key.clone(), object.clone()),
+                None => objects.remove(&change.key),
+            };
+        }
+        objects
+    }
 }
 
 /// The store. What processes talk to is a [`StoreView`].
@@ -121,12 +170,6 @@ impl Store {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic inside a request")
-    }
-
-    /// All objects, in key order.
-    #[must_use]
-    pub fn objects(&self) -> BTreeMap<String, Object> {
-        self.lock().objects.clone()
     }
 
     /// Everything that ever changed, in order.

@@ -32,6 +32,16 @@ enum Fate {
     Refused,
     Unanswered,
     Late,
+    /// Credentials are not accepted.
+    Denied,
+}
+
+/// The answer to a request that was not carried out.
+fn refusal(fate: Fate, key: &str) -> Error {
+    match fate {
+        Fate::Denied => Error::new(ErrorKind::Denied, format!("store: 403 ExpiredToken: {key}")),
+        _ => failure("503", key),
+    }
 }
 
 fn failure(what: &str, key: &str) -> Error {
@@ -74,8 +84,13 @@ impl StoreView {
         }
         tokio::time::sleep(Duration::from_millis(millis)).await;
         self.live().await;
-        let outage = self.store.lock().outage && !self.sheltered;
-        let fate = if outage || self.happens("store.refused", weather.refused) {
+        let (outage, expired) = {
+            let state = self.store.lock();
+            (state.outage && !self.sheltered, state.expired && !self.sheltered)
+        };
+        let fate = if expired {
+            Fate::Denied
+        } else if outage || self.happens("store.refused", weather.refused) {
             Fate::Refused
         } else if self.happens("store.unanswered", weather.unanswered) {
             Fate::Unanswered
@@ -92,6 +107,9 @@ impl StoreView {
 
     /// Never returns for a dead process: nobody is there to hear the answer.
     async fn live(&self) {
+        while self.process.is_alive() && self.process.stopped_millis() > 0 {
+            tokio::time::sleep(Duration::from_millis(self.process.stopped_millis())).await;
+        }
         if !self.process.is_alive() {
             std::future::pending::<()>().await;
         }
@@ -106,7 +124,7 @@ impl StoreView {
     ) -> Result<PutOutcome> {
         let outcome = match self.request(verb, key).await {
             Fate::Fair => Ok(self.store.apply_put(key, &data, when)),
-            Fate::Refused => Err(failure("503", key)),
+            fate @ (Fate::Refused | Fate::Denied) => Err(refusal(fate, key)),
             Fate::Unanswered => {
                 self.store.apply_put(key, &data, when);
                 Err(failure("no answer", key))
@@ -165,13 +183,14 @@ impl Bucket for StoreView {
                 let (view, key) = (self.clone(), key.to_owned());
                 Ok(Box::new(SimUpload { view, key, condition, data: BytesMut::new() }))
             }
-            _ => Err(failure("503", key)),
+            fate => Err(refusal(fate, key)),
         }
     }
 
     async fn get(&self, key: &str, range: Option<ByteRange>) -> Result<Box<dyn Body>> {
-        if self.request("GET", key).await != Fate::Fair {
-            return Err(failure("503", key));
+        match self.request("GET", key).await {
+            Fate::Fair => {}
+            fate => return Err(refusal(fate, key)),
         }
         let (object, weather) = {
             let state = self.store.lock();
@@ -199,8 +218,9 @@ impl Bucket for StoreView {
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>> {
-        if self.request("HEAD", key).await != Fate::Fair {
-            return Err(failure("503", key));
+        match self.request("HEAD", key).await {
+            Fate::Fair => {}
+            fate => return Err(refusal(fate, key)),
         }
         let state = self.store.lock();
         Ok(state.objects.get(key).map(|object| ObjectInfo {
@@ -211,11 +231,14 @@ impl Bucket for StoreView {
     }
 
     async fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectInfo>> {
-        if self.request("LIST", prefix).await != Fate::Fair {
-            return Err(failure("503", prefix));
+        match self.request("LIST", prefix).await {
+            Fate::Fair => {}
+            fate => return Err(refusal(fate, prefix)),
         }
         let state = self.store.lock();
-        let wanted = state.objects.iter().filter(|(key, _)| {
+        let lag = if self.sheltered { 0 } else { state.listing_lag };
+        let past = (lag > 0).then(|| state.past(self.store.context.timeline.millis(), lag));
+        let wanted = past.as_ref().unwrap_or(&state.objects).iter().filter(|(key, _)| {
             key.starts_with(prefix) && start_after.is_none_or(|after| key.as_str() > after)
         });
         Ok(wanted
@@ -230,8 +253,8 @@ impl Bucket for StoreView {
     async fn delete(&self, keys: &[String]) -> Result<Vec<DeleteFailure>> {
         let first = keys.first().map_or("", String::as_str);
         let fate = self.request("DELETE", first).await;
-        if fate == Fate::Refused {
-            return Err(failure("503", first));
+        if matches!(fate, Fate::Refused | Fate::Denied) {
+            return Err(refusal(fate, first));
         }
         let weather = if self.sheltered { Weather::default() } else { self.store.lock().weather };
         let mut failures = Vec::new();
@@ -292,7 +315,7 @@ impl Upload for SimUpload {
         self.data.extend_from_slice(&data);
         match self.view.request("PART", &self.key).await {
             Fate::Fair => Ok(()),
-            _ => Err(failure("503", &self.key)),
+            fate => Err(refusal(fate, &self.key)),
         }
     }
 
@@ -304,7 +327,7 @@ impl Upload for SimUpload {
     async fn abort(self: Box<Self>) -> Result<()> {
         match self.view.request("ABORT", &self.key).await {
             Fate::Fair => Ok(()),
-            _ => Err(failure("503", &self.key)),
+            fate => Err(refusal(fate, &self.key)),
         }
     }
 }
