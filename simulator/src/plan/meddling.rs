@@ -31,7 +31,7 @@ impl Draw<'_> {
             4 => Happening::Pause { app: true, millis },
             5 => Happening::LeaveWal {
                 replicator_down: self.on("meddle.leave.down", 70),
-                page_size: self.pick("meddle.page", &[4096, 512, 1024, 8192, 65_536]),
+                page_size: self.pick("meddle.page", &[4096, 1024, 2048, 16_384]),
             },
             6 => Happening::CopyOver,
             7 => Happening::OldLocalState { age_millis, down_millis },
