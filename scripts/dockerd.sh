@@ -3,7 +3,7 @@
 # Installs Debian's docker.io if it is not there. Its state is in a folder of its own and removed at the end.
 set -euo pipefail
 if ! command -v dockerd >/dev/null; then
-  { apt-get update && apt-get install -y --no-install-recommends docker.io; } >&2
+  "$(dirname "$0")/apt.sh" docker.io >&2
 fi
 dir=$(mktemp -d) pid=
 trap 'trap - EXIT; [ -z "$pid" ] || kill "$pid" 2>/dev/null || true; wait 2>/dev/null || true
