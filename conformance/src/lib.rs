@@ -8,6 +8,7 @@
 //! | What do these bytes say? | [`ltx`], [`wal`], [`legacy`] |
 //! | What does an S3 endpoint do, exactly and when it misbehaves? | [`server`] |
 //! | Is this endpoint good enough, and with which settings? | [`checks`] on [`targets`] through [`client`], told by [`verdict`] |
+//! | Do two endpoints answer alike, where nobody thought of asking? | [`difference`] |
 //! | What did the application commit, and is this file one of those states? | [`workload`], [`compare`] |
 //! | Is this replica whole, and what can be restored from it? | [`replica`] |
 //! | Who else can read and write it, and where? | [`witness`] (Litestream's own binaries), [`process`], [`site`] |
@@ -31,6 +32,8 @@ pub mod targets;
 pub mod checks;
 
 pub mod verdict;
+
+pub mod difference;
 
 pub mod replica;
 

@@ -17,6 +17,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(command::run::Arguments),
+    Diff(command::diff::Arguments),
     /// Lists the targets that `run` knows.
     Targets,
     Page(command::page::Arguments),
@@ -26,6 +27,7 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(arguments) => command::run::run(&arguments),
+        Command::Diff(arguments) => command::diff::run(&arguments),
         Command::Targets => command::run::list(),
         Command::Page(arguments) => command::page::run(&arguments),
         Command::Replica(arguments) => command::replica::run(&arguments),

@@ -50,7 +50,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    pub(super) fn new(client: Client, prefix: String, replicator: Option<PathBuf>) -> Self {
+    pub(crate) fn new(client: Client, prefix: String, replicator: Option<PathBuf>) -> Self {
         Self { client, prefix, note: Mutex::default(), uploads: Mutex::default(), replicator }
     }
 
@@ -79,7 +79,7 @@ impl Probe {
     }
 
     /// Uploads begun: key and id.
-    pub(super) fn take_uploads(&self) -> Vec<(String, String)> {
+    pub(crate) fn take_uploads(&self) -> Vec<(String, String)> {
         std::mem::take(&mut *self.uploads.lock().expect("no holder of the list panics"))
     }
 
@@ -140,7 +140,7 @@ impl Probe {
         Ok(self.listing(&answer))
     }
 
-    pub(super) fn listing(&self, answer: &Answer) -> Listing {
+    pub(crate) fn listing(&self, answer: &Answer) -> Listing {
         let text = answer.text();
         let own = |key: String| key.strip_prefix(&self.prefix).map_or(key.clone(), str::to_owned);
         Listing {

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aws_sdk_s3::error::DisplayErrorContext;
+use http::Method;
+use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use tokio::runtime::Runtime;
 
 use super::{Object, Store};
 use crate::Defect;
-use crate::client::{Budget, Client, SdkChecksums, Style};
+use crate::client::{Answer, Budget, Call, Client, Style, xml};
 use crate::targets::Target;
 
 /// A bucket and a path in it.
 pub struct S3 {
     url: String,
-    client: aws_sdk_s3::Client,
-    bucket: String,
+    client: Client,
     /// Ends with `/`; `/` alone for an empty path, as Litestream writes it.
     prefix: String,
     runtime: Runtime,
@@ -73,15 +73,18 @@ impl S3 {
         let path = path.trim_matches('/');
         Ok(Self {
             url: format!("s3://{}/{path}", own.target().bucket),
-            client: own.sdk(SdkChecksums::WhenRequired),
-            bucket: own.target().bucket.clone(),
+            client: own,
             prefix: format!("{path}/"),
             runtime: Runtime::new().map_err(|error| Defect::new(error.to_string()))?,
         })
     }
 
-    fn failed(&self, what: &str, error: impl std::error::Error) -> Defect {
-        Defect::new(format!("cannot {what} {}: {}", self.url, DisplayErrorContext(error)))
+    /// A request that must be answered 200. Raw: what the SDK adds is refused by some, and this only judges.
+    fn fetch(&self, what: &str, call: &Call) -> Result<Answer, Defect> {
+        let failed = |why: String| Defect::new(format!("cannot {what} {}: {why}", self.url));
+        let answer =
+            self.runtime.block_on(self.client.send(call)).map_err(|error| failed(error.to_string()))?;
+        if answer.status == 200 { Ok(answer) } else { Err(failed(answer.describe())) }
     }
 }
 
@@ -91,20 +94,39 @@ impl Store for S3 {
     }
 
     fn list(&self) -> Result<Vec<Object>, Defect> {
-        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(&self.prefix);
-        let mut pages = request.into_paginator().send();
         let mut objects = Vec::new();
-        while let Some(page) = self.runtime.block_on(pages.next()) {
-            for object in page.map_err(|error| self.failed("list", error))?.contents() {
-                let key = object.key().and_then(|key| key.strip_prefix(&self.prefix));
-                let key =
-                    key.ok_or_else(|| Defect::new(format!("{} lists a key outside its prefix", self.url)))?;
+        let mut token: Option<String> = None;
+        loop {
+            let mut call =
+                Call::new(Method::GET, "").query("list-type", "2").query("prefix", self.prefix.clone());
+            if let Some(token) = token {
+                call = call.query("continuation-token", token);
+            }
+            let page = self.fetch("list", &call)?.text();
+            for entry in xml::all(&page, "Contents") {
+                let key = xml::first(&entry, "Key").unwrap_or_default();
+                let key = key
+                    .strip_prefix(&self.prefix)
+                    .ok_or_else(|| Defect::new(format!("{} lists a key outside its prefix", self.url)))?;
+                let time = xml::first(&entry, "LastModified").and_then(|text| text.parse::<Timestamp>().ok());
                 objects.push(Object {
                     key: key.to_owned(),
-                    size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
-                    time: object.last_modified().and_then(|time| time.to_millis().ok()),
+                    size: xml::first(&entry, "Size").and_then(|text| text.parse().ok()).unwrap_or(0),
+                    time: time.map(Timestamp::as_millisecond),
                     time_is_attached: false,
                 });
+            }
+            let is_last = xml::first(&page, "IsTruncated").is_none_or(|flag| flag != "true");
+            token = xml::first(&page, "NextContinuationToken").filter(|_| !is_last);
+            match (is_last, &token) {
+                (true, _) => break,
+                (false, Some(_)) => {}
+                (false, None) => {
+                    return Err(Defect::new(format!(
+                        "{}: a page of the listing says there is more, and not where",
+                        self.url
+                    )));
+                }
             }
         }
         objects.sort();
@@ -112,14 +134,8 @@ impl Store for S3 {
     }
 
     fn get(&self, key: &str) -> Result<Vec<u8>, Defect> {
-        let request = self.client.get_object().bucket(&self.bucket).key(format!("{}{key}", self.prefix));
-        self.runtime.block_on(async {
-            let answer =
-                request.send().await.map_err(|error| self.failed(&format!("read {key} of"), error))?;
-            let body =
-                answer.body.collect().await.map_err(|error| self.failed(&format!("read {key} of"), error))?;
-            Ok(body.to_vec())
-        })
+        let call = Call::new(Method::GET, &format!("{}{key}", self.prefix));
+        Ok(self.fetch(&format!("read {key} of"), &call)?.body.to_vec())
     }
 }
 
@@ -143,8 +159,8 @@ mod tests {
         for txid in 1..=6 {
             let name = format!("{txid:016x}-{txid:016x}.ltx");
             let bytes = std::fs::read(format!("{golden}/{name}")).unwrap();
-            let put = store.client.put_object().bucket(&store.bucket).key(format!("some/app/0000/{name}"));
-            store.runtime.block_on(put.body(bytes.into()).send()).unwrap();
+            let put = Call::new(Method::PUT, &format!("some/app/0000/{name}")).body(bytes);
+            store.fetch("write", &put).unwrap();
         }
         let report = Replica::read(&store).unwrap().report();
         assert!(report.whole, "{report}");

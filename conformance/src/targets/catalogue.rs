@@ -51,6 +51,9 @@ pub struct Entry {
     /// Checks on which it and the model differ, and why that is no fault of the model.
     #[serde(default)]
     pub unlike_model: BTreeMap<String, String>,
+    /// Differences from the model that `conformance diff` finds, and why they are no fault of the model.
+    #[serde(default)]
+    pub differences: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -86,6 +89,7 @@ pub fn catalogue() -> Result<Vec<Entry>, CatalogueError> {
             quirks: dialect.expected_failures,
             model: None,
             unlike_model: BTreeMap::new(),
+            differences: BTreeMap::new(),
         });
     }
     Ok(entries)
