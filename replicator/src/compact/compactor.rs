@@ -13,7 +13,7 @@ use super::schedule;
 use crate::bucket::{Bucket, DeleteFailure};
 use crate::error::Result;
 use crate::host::{Host, UnixMillis};
-use crate::replica::{Entry, Gap, Inventory, Level, LtxName, Retention};
+use crate::replica::{Entry, Gap, Inventory, Level, Level0Files, LtxName, Retention};
 
 /// Keys per batch of deletions; what S3 takes in one request.
 const DELETE_BATCH: usize = 1000;
@@ -122,6 +122,26 @@ impl Compactor {
     #[must_use]
     pub fn inventory(&self) -> Option<Inventory> {
         self.state().inventory.clone()
+    }
+
+    /// Files of level 0 at `now`; `None` if the bucket must be listed first.
+    #[must_use]
+    pub fn level0_files(&self, now: UnixMillis) -> Option<Level0Files> {
+        let state = self.state();
+        Some(self.settings.retention.level0_files(state.inventory.as_ref()?, self.believable(now)))
+    }
+
+    /// Lists the bucket, unless its content is known.
+    ///
+    /// # Errors
+    /// If it could not be listed; [`Compactor::run_due`] is not due for a while then.
+    pub async fn look(&self) -> Result<()> {
+        let _running = self.running.lock().await;
+        let looked = self.current().await;
+        if looked.is_err() {
+            self.state().merge_failed = Some(self.host.clock.now());
+        }
+        looked.map(drop)
     }
 
     /// When to call [`Compactor::run_due`]: `now` or earlier means at once, `None` not before something is published.

@@ -23,6 +23,7 @@ pub fn from_url(text: &str, environment: &Environment, report: &Report) -> Resul
             s3.endpoint = environment.get("LITESTREAM_S3_ENDPOINT").map(str::to_owned);
         }
         keys_from_environment(s3, environment);
+        name_debugging(environment, report);
     }
     let mut replica =
         Replica { settings, name: String::new(), age_identities: Vec::new(), encryption_line: None };
@@ -40,6 +41,7 @@ pub fn resolve(raw: &RawReplica, environment: &Environment, report: &Report) -> 
         Settings::S3(mut s3) => {
             apply(&raw.s3, &mut s3, environment, report);
             keys_from_environment(&mut s3, environment);
+            name_debugging(environment, report);
             Settings::S3(s3)
         }
         Settings::Directory(directory) => {
@@ -209,6 +211,18 @@ fn check_pairs(raw: &RawS3, s3: &S3Settings, report: &Report) {
             Some(at.line),
             &at.key,
             "asks for encryption without a key (sse-customer-key or sse-customer-key-path)",
+        );
+    }
+}
+
+/// Litestream's SDK prints whole requests, bodies and signatures included. We do not, but nobody should wait for it.
+fn name_debugging(environment: &Environment, report: &Report) {
+    if environment.get("LITESTREAM_S3_DEBUG").is_some() {
+        report.warn(
+            None,
+            "",
+            "LITESTREAM_S3_DEBUG has no effect: -log-level debug (or LOG_LEVEL=debug) shows each request to the \
+             store, without headers and bodies",
         );
     }
 }

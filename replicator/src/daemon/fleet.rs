@@ -92,7 +92,9 @@ impl Fleet {
         );
         let handle = sync::start(self.host.clone(), options, bucket);
         let mut status = handle.status();
-        self.board.add(database.options.db.clone(), status.clone());
+        let upkeep = handle.upkeep();
+        let level0 = Arc::new(move |now| upkeep.level0_files(now));
+        self.board.add(database.options.db.clone(), status.clone(), level0);
         tokio::spawn(async move {
             let started = status.wait_for(|status| status.state != State::Starting);
             // Started, ended, or slow: in each case the next one's turn.

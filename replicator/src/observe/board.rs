@@ -7,18 +7,40 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::operations::Operations;
+use crate::host::UnixMillis;
+use crate::replica::Level0Files;
 use crate::sync::Status;
+
+/// Counts the level-0 files of a replica at a time; `None` while they are not known.
+pub type CountLevel0 = Arc<dyn Fn(UnixMillis) -> Option<Level0Files> + Send + Sync>;
+
+/// What is shown of one database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The database file.
+    pub path: PathBuf,
+    /// Its replication.
+    pub status: Status,
+    /// Its replica's level-0 files.
+    pub level0: Option<Level0Files>,
+}
+
+#[derive(Clone)]
+struct Member {
+    status: watch::Receiver<Status>,
+    level0: CountLevel0,
+}
 
 /// Databases by path, each with its current state, and the requests made for all of them. Cheap to clone; clones
 /// show the same.
 #[derive(Clone, Default)]
 pub struct Board {
-    databases: Arc<Mutex<BTreeMap<PathBuf, watch::Receiver<Status>>>>,
+    databases: Arc<Mutex<BTreeMap<PathBuf, Member>>>,
     operations: Arc<Operations>,
 }
 
 impl Board {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, watch::Receiver<Status>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Member>> {
         self.databases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -29,8 +51,8 @@ impl Board {
     }
 
     /// Shows a database.
-    pub fn add(&self, path: PathBuf, status: watch::Receiver<Status>) {
-        self.lock().insert(path, status);
+    pub fn add(&self, path: PathBuf, status: watch::Receiver<Status>, level0: CountLevel0) {
+        self.lock().insert(path, Member { status, level0 });
     }
 
     /// Shows it no longer.
@@ -38,9 +60,24 @@ impl Board {
         self.lock().remove(path);
     }
 
+    /// Everything about all databases at this moment, by path.
+    #[must_use]
+    pub fn shown(&self, now: UnixMillis) -> Vec<Shown> {
+        // Not counted under the lock: that takes as long as a replica is large.
+        let members: Vec<(PathBuf, Member)> =
+            self.lock().iter().map(|(path, member)| (path.clone(), member.clone())).collect();
+        members
+            .into_iter()
+            .map(|(path, member)| {
+                let status = member.status.borrow().clone();
+                Shown { path, status, level0: (member.level0)(now) }
+            })
+            .collect()
+    }
+
     /// All states of this moment, by path.
     #[must_use]
     pub fn statuses(&self) -> Vec<(PathBuf, Status)> {
-        self.lock().iter().map(|(path, status)| (path.clone(), status.borrow().clone())).collect()
+        self.lock().iter().map(|(path, member)| (path.clone(), member.status.borrow().clone())).collect()
     }
 }

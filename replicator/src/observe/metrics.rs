@@ -4,23 +4,29 @@
 //! the distance between database and replica, is named `litestream_replica_…` beside its like.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 use crate::host::UnixMillis;
-use crate::sync::{State, Status};
+use crate::replica::Level0Files;
+use crate::sync::{Attempts, State, Status};
+
+use super::board::Shown;
 
 /// The text of `/metrics`.
 #[must_use]
-pub fn render(databases: &[(PathBuf, Status)], started: UnixMillis, now: UnixMillis) -> String {
+pub fn render(databases: &[Shown], started: UnixMillis, now: UnixMillis) -> String {
     let mut text = Text::default();
     for family in FAMILIES {
         text.family(family.name, family.kind, family.help);
-        for (path, status) in databases {
+        for Shown { path, status, .. } in databases {
             if let Some(value) = (family.value)(status, now) {
-                text.sample(family.name, &labels(path, family.labels), &value);
+                text.sample(family.name, &labels(path, ""), &value);
             }
         }
     }
+    checkpoints(&mut text, databases);
+    level0_files(&mut text, databases);
     text.family("replicator_build_info", "gauge", "Version of this program");
     let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     text.sample("replicator_build_info", &version, "1");
@@ -33,8 +39,6 @@ struct Family {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
-    /// Labels after `db`.
-    labels: &'static str,
     value: fn(&Status, UnixMillis) -> Option<String>,
 }
 
@@ -43,104 +47,126 @@ const FAMILIES: &[Family] = &[
         name: "litestream_db_size",
         kind: "gauge",
         help: "Size of the database in bytes, as of the last copied commit",
-        labels: "",
         value: |status, _| Some(status.db_size.to_string()),
     },
     Family {
         name: "litestream_wal_size",
         kind: "gauge",
         help: "Bytes of the WAL up to the last copied commit",
-        labels: "",
         value: |status, _| Some(status.wal_size.to_string()),
     },
     Family {
         name: "litestream_txid",
         kind: "gauge",
         help: "Newest transaction id durable on the local disk",
-        labels: "",
         value: |status, _| status.local_txid.map(|txid| txid.0.to_string()),
     },
     Family {
         name: "litestream_disk_full",
         kind: "gauge",
         help: "1 while the local disk is full",
-        labels: "",
         value: |status, _| Some(u8::from(status.disk_full).to_string()),
     },
     Family {
         name: "litestream_total_wal_bytes",
         kind: "counter",
         help: "Bytes of WAL frames copied",
-        labels: "",
         value: |status, _| Some(status.wal_bytes_total.to_string()),
     },
     Family {
         name: "litestream_sync_count",
         kind: "counter",
         help: "Copies of new commits",
-        labels: "",
         value: |status, _| Some(status.sync_count.to_string()),
     },
     Family {
         name: "litestream_sync_error_count",
         kind: "counter",
         help: "Failed attempts to copy or upload",
-        labels: "",
         value: |status, _| Some(status.sync_error_count.to_string()),
     },
     Family {
-        name: "litestream_checkpoint_count",
+        name: "litestream_sync_seconds",
         kind: "counter",
-        help: "Checkpoints",
-        labels: ",mode=\"PASSIVE\"",
-        value: |status, _| Some(status.checkpoint_count.to_string()),
+        help: "Time spent looking for new commits and copying them",
+        value: |status, _| Some(fine_seconds(status.sync_time)),
     },
     Family {
-        name: "litestream_checkpoint_error_count",
+        name: "litestream_compaction_verify_error_count",
         kind: "counter",
-        help: "Failed checkpoints",
-        labels: ",mode=\"PASSIVE\"",
-        value: |status, _| Some(status.checkpoint_error_count.to_string()),
+        help: "Compactions that found missing or damaged files",
+        value: |status, _| Some(status.compaction_verify_error_count.to_string()),
     },
     Family {
         name: "litestream_replica_txid",
         kind: "gauge",
         help: "Newest transaction id durable in the replica, with everything below it",
-        labels: "",
         value: |status, _| status.replicated_txid.map(|txid| txid.0.to_string()),
     },
     Family {
         name: "litestream_replica_lag_txids",
         kind: "gauge",
         help: "Transaction ids that are durable locally and not yet in the replica",
-        labels: "",
         value: |status, _| Some(lag_txids(status)?.to_string()),
     },
     Family {
         name: "litestream_replica_lag_seconds",
         kind: "gauge",
         help: "Age of the state in the replica while it is behind the local one; 0 if it is not",
-        labels: "",
         value: lag_seconds,
     },
     Family {
         name: "litestream_replica_last_sync_timestamp_seconds",
         kind: "gauge",
         help: "When everything committed at that moment was durable in the replica",
-        labels: "",
         value: |status, _| Some(seconds(status.last_sync?.0)),
     },
     Family {
         name: "litestream_replica_failing",
         kind: "gauge",
         help: "1 while replication fails or has ended",
-        labels: "",
         value: |status, _| {
             let failing = matches!(status.state, State::Failing | State::Stopped);
             Some(u8::from(failing).to_string())
         },
     },
 ];
+
+/// Checkpoints by mode. The blocking ones are called as Litestream calls its own, and shown once there is one.
+fn checkpoints(text: &mut Text, databases: &[Shown]) {
+    type Value = fn(&Attempts) -> String;
+    let families: [(&str, &str, Value); 3] = [
+        ("litestream_checkpoint_count", "Checkpoints", |attempts| attempts.count.to_string()),
+        ("litestream_checkpoint_error_count", "Failed checkpoints", |attempts| attempts.errors.to_string()),
+        ("litestream_checkpoint_seconds", "Time spent in checkpoints", |attempts| {
+            fine_seconds(attempts.time)
+        }),
+    ];
+    for (name, help, value) in families {
+        text.family(name, "counter", help);
+        for Shown { path, status, .. } in databases {
+            text.sample(name, &labels(path, ",mode=\"PASSIVE\""), &value(&status.passive_checkpoints));
+            if status.blocking_checkpoints.count > 0 {
+                text.sample(name, &labels(path, ",mode=\"TRUNCATE\""), &value(&status.blocking_checkpoints));
+            }
+        }
+    }
+}
+
+/// Level-0 files by what keeps them. As with Litestream, the database goes by its base name here.
+fn level0_files(text: &mut Text, databases: &[Shown]) {
+    let name = "litestream_l0_retention_files_total";
+    text.family(name, "gauge", "Files of level 0 in the replica, by whether and why not they can be deleted");
+    for Shown { path, level0, .. } in databases {
+        let Some(Level0Files { eligible, not_compacted, too_recent }) = level0 else { continue };
+        let path = Path::new(path.file_name().unwrap_or(path.as_os_str()));
+        for (status, count) in
+            [("eligible", eligible), ("not_compacted", not_compacted), ("too_recent", too_recent)]
+        {
+            text.sample(name, &labels(path, &format!(",status=\"{status}\"")), &count.to_string());
+        }
+    }
+}
 
 fn lag_txids(status: &Status) -> Option<u64> {
     let local = status.local_txid?;
@@ -152,6 +178,10 @@ fn lag_seconds(status: &Status, now: UnixMillis) -> Option<String> {
         return Some("0".to_owned());
     }
     Some(seconds((now.0 - status.last_sync?.0).max(0)))
+}
+
+fn fine_seconds(time: Duration) -> String {
+    format!("{}.{:06}", time.as_secs(), time.subsec_micros())
 }
 
 /// Milliseconds as seconds with three decimals.
@@ -193,6 +223,10 @@ mod tests {
             last_sync: Some(UnixMillis(1_000_250)),
             sync_error_count: 3,
             disk_full: true,
+            sync_time: Duration::from_micros(1_500_001),
+            passive_checkpoints: Attempts { count: 5, errors: 1, time: Duration::from_millis(20) },
+            blocking_checkpoints: Attempts { count: 1, errors: 0, time: Duration::from_secs(2) },
+            compaction_verify_error_count: 1,
             ..Status::default()
         };
         let even = Status {
@@ -202,10 +236,11 @@ mod tests {
             last_sync: Some(UnixMillis(900_000)),
             ..Status::default()
         };
+        let level0 = Level0Files { eligible: 2, not_compacted: 3, too_recent: 4 };
         let databases = [
-            ("/data/a \"b\".db".into(), behind),
-            ("/data/c.db".into(), even),
-            ("/data/new.db".into(), Status::default()),
+            Shown { path: "/data/a \"b\".db".into(), status: behind, level0: Some(level0) },
+            Shown { path: "/data/c.db".into(), status: even, level0: None },
+            Shown { path: "/data/new.db".into(), status: Status::default(), level0: None },
         ];
         insta::assert_snapshot!(render(&databases, UnixMillis(500_000), UnixMillis(1_010_000)));
     }

@@ -100,7 +100,8 @@ impl Server {
 fn answer(request: &Request<Incoming>, shown: &Shown) -> Response<Full<Bytes>> {
     let (status, body) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => {
-            let text = metrics::render(&shown.board.statuses(), shown.started, shown.clock.now());
+            let now = shown.clock.now();
+            let text = metrics::render(&shown.board.shown(now), shown.started, now);
             (StatusCode::OK, text + &shown.board.operations().render())
         }
         (_, "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n".to_owned()),
@@ -137,7 +138,7 @@ mod tests {
         let task = tokio::spawn(server.run());
 
         let (_status, receiver) = tokio::sync::watch::channel(crate::sync::Status::default());
-        board.add("/x.db".into(), receiver);
+        board.add("/x.db".into(), receiver, Arc::new(|_| None));
         let get = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
         let shown = ask(address, get).await;
         assert!(

@@ -10,4 +10,4 @@ mod retention;
 pub(crate) use inventory::common_prefix;
 pub use inventory::{Entry, Gap, Inventory};
 pub use name::{Level, LtxName};
-pub use retention::Retention;
+pub use retention::{Level0Files, Retention};

@@ -23,7 +23,29 @@ pub struct Retention {
     pub level0: Duration,
 }
 
+/// Files of level 0, by what keeps them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Level0Files {
+    /// Nothing does: they go when retention looks next.
+    pub eligible: usize,
+    /// Old enough, but something may still need them.
+    pub not_compacted: usize,
+    /// Younger than the retention of level 0.
+    pub too_recent: usize,
+}
+
 impl Retention {
+    /// Counts the files of level 0 at `now`.
+    #[must_use]
+    pub fn level0_files(&self, inventory: &Inventory, now: UnixMillis) -> Level0Files {
+        let expired = self.expired(inventory, now);
+        let eligible = expired.iter().filter(|name| name.level == Level::L0).count();
+        let all = inventory.level(Level::L0).count();
+        let aged = |entry: &&Entry| !self.level0.is_zero() && is_older(entry, self.level0, now);
+        let aged = inventory.level(Level::L0).filter(aged).count();
+        Level0Files { eligible, not_compacted: aged - eligible, too_recent: all - aged }
+    }
+
     /// The files that are no longer needed at `now`, in the order in which to delete them.
     #[must_use]
     pub fn expired(&self, inventory: &Inventory, now: UnixMillis) -> Vec<LtxName> {

@@ -87,7 +87,8 @@ impl Source {
         }
         let vfs = host.vfs.as_deref();
         let mut bytes = [0; DbHeader::SIZE];
-        db.read_exact_at(&mut bytes, 0).map_err(|error| io("read the header of", error))?;
+        // A file that is shorter leaves zeros, which are no header.
+        db.read_full_at(&mut bytes, 0).map_err(|error| io("read the header of", error))?;
         let header = DbHeader::parse(&bytes).ok_or_else(|| not_a_database(path))?;
         let mut holder = Reader::open(path, vfs, busy_timeout)?;
         if !header.is_wal {

@@ -235,6 +235,7 @@ impl<'a> Follower<'a> {
                 session.capture(&mut |staged| shared.push(staged, Some(now)))
             })
             .await;
+        self.shared.update(|status| status.sync_time += started.elapsed());
         match captured {
             Ok(captured) => {
                 self.copy_backoff.reset();
@@ -257,13 +258,10 @@ impl<'a> Follower<'a> {
 
     fn note_copied(&self, wal_bytes: u64) {
         let session = self.session.as_ref().expect("present outside blocking work");
-        let chain = session.chain();
-        let page_size = u64::from(chain.page_size.get());
         self.shared.update(|status| {
             status.sync_count += 1;
             status.wal_bytes_total += wal_bytes;
-            status.db_size = u64::from(chain.commit) * page_size;
-            status.wal_size = u64::from(chain.newest.position.frame) * (page_size + 24) + 32;
+            status.note_size(session.chain());
         });
     }
 
@@ -312,7 +310,13 @@ impl<'a> Follower<'a> {
                 session.checkpoint(mode, &mut |staged| shared.push(staged, Some(now)))
             })
             .await;
-        self.shared.update(|status| status.checkpoint_count += 1);
+        self.shared.update(|status| {
+            let attempts = match mode {
+                CheckpointMode::Passive => &mut status.passive_checkpoints,
+                CheckpointMode::Blocking => &mut status.blocking_checkpoints,
+            };
+            attempts.add(now.elapsed(), outcome.is_err());
+        });
         match outcome {
             Ok(CheckpointOutcome::Complete) => {
                 self.checkpoint_backoff.reset();
@@ -325,7 +329,6 @@ impl<'a> Follower<'a> {
                 Ok(())
             }
             Err(error) => {
-                self.shared.update(|status| status.checkpoint_error_count += 1);
                 self.delay_checkpoint();
                 let fatal = mode == CheckpointMode::Blocking || error.kind() == ErrorKind::Conflict;
                 if fatal {

@@ -12,7 +12,7 @@ use crate::compact::schedule;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
 use crate::ltx::Txid;
-use crate::replica::LtxName;
+use crate::replica::{Entry, Inventory, Level, Level0Files, LtxName};
 
 use super::base::upload_image;
 use super::task::{Shared, SnapshotRequest, SnapshotSource};
@@ -48,11 +48,18 @@ struct Maintenance {
 impl Maintenance {
     async fn work(&mut self) {
         let now = self.now();
+        if self.compaction_due(now).is_some_and(|due| due <= now)
+            && let Err(error) = self.shared.compactor.look().await
+        {
+            self.shared.report("list the replica", &error);
+        }
         if self.snapshot_due(now).is_some_and(|due| due <= now) {
             self.snapshot(now).await;
         }
         let compactor = &self.shared.compactor;
-        if compactor.next_due(now).is_some_and(|due| due <= now) {
+        let inventory = compactor.inventory();
+        let is_safe = inventory.is_some_and(|inventory| exposed_base(&inventory).is_none());
+        if is_safe && compactor.next_due(now).is_some_and(|due| due <= now) {
             let mut outcome = compactor.run_due(now).await;
             if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
                 // An object has vanished: a new listing says whether that leaves a gap.
@@ -64,9 +71,14 @@ impl Maintenance {
                         let (name, size, inputs) = (merged.name, merged.size, merged.inputs);
                         tracing::info!(db = %self.shared.options.db.display(), %name, size, inputs, "compaction complete");
                     }
+                    self.count_verify_error(report.gap.is_some() && !self.gap);
                     self.gap = report.gap.is_some();
                 }
-                Err(error) => self.shared.report("compact", &error),
+                Err(error) => {
+                    self.shared.report("compact", &error);
+                    let verified = !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
+                    self.count_verify_error(!verified);
+                }
             }
         }
         if compactor.next_retention(now).is_some_and(|due| due <= now) {
@@ -87,10 +99,31 @@ impl Maintenance {
         self.shared.host.clock.now()
     }
 
+    fn count_verify_error(&self, found: bool) {
+        if found {
+            self.shared.update(|status| status.compaction_verify_error_count += 1);
+        }
+    }
+
+    /// When something can be merged. The first merge of all waits for the first snapshot, and that for the next
+    /// boundary, so that a second full copy does not come on the heels of the first.
+    fn compaction_due(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let due = self.shared.compactor.next_due(now)?;
+        let inventory = self.shared.compactor.inventory();
+        let Some(base) = inventory.as_ref().and_then(exposed_base) else { return Some(due) };
+        let interval = *self.shared.options.levels.first()?;
+        let first = if schedule::is_due(base.modified, now, interval) {
+            now
+        } else {
+            schedule::next_boundary(now, interval)
+        };
+        Some(due.max(first).max(self.snapshot_not_before))
+    }
+
     fn until_next(&self) -> Duration {
         let now = self.now();
         let compactor = &self.shared.compactor;
-        let due = [compactor.next_due(now), compactor.next_retention(now), self.snapshot_due(now)];
+        let due = [self.compaction_due(now), compactor.next_retention(now), self.snapshot_due(now)];
         let next = due.into_iter().flatten().min().map_or(MAX_SLEEP, |next| {
             Duration::from_millis(u64::try_from(next.0.saturating_sub(now.0)).unwrap_or(0))
         });
@@ -102,7 +135,9 @@ impl Maintenance {
     fn snapshot_due(&self, now: UnixMillis) -> Option<UnixMillis> {
         let inventory = self.shared.compactor.inventory()?;
         let replicated = self.shared.status().replicated_txid?;
-        if self.gap {
+        let protects =
+            exposed_base(&inventory).is_some() && self.compaction_due(now).is_some_and(|due| due <= now);
+        if self.gap || protects {
             return Some(now.max(self.snapshot_not_before));
         }
         let newest = inventory.newest_snapshot();
@@ -132,6 +167,16 @@ impl Maintenance {
             }
         }
     }
+}
+
+/// The newest full copy, if level 0 has the only ones. Litestream, should it take this replica over, deletes from
+/// level 0 whatever lies below the end of level 1. So there must be no level 1 as long as this is all there is.
+fn exposed_base(inventory: &Inventory) -> Option<Entry> {
+    let bases = || inventory.iter().filter(|entry| entry.name.is_base());
+    if bases().any(|entry| entry.name.level != Level::L0) {
+        return None;
+    }
+    bases().max_by_key(|entry| entry.name.max).copied()
 }
 
 /// `None` if the session is ending.
@@ -181,6 +226,12 @@ impl Upkeep {
             taken.ok_or_else(|| Error::new(ErrorKind::Cancelled, "replication ended before the snapshot"))?;
         tracing::info!(db = %self.shared.options.db.display(), %name, size, "snapshot complete");
         Ok(())
+    }
+
+    /// Files of level 0 in the replica at `now`, as far as is known.
+    #[must_use]
+    pub fn level0_files(&self, now: UnixMillis) -> Option<Level0Files> {
+        self.shared.compactor.level0_files(now)
     }
 
     /// Deletes from the store what the retention no longer keeps.

@@ -26,7 +26,7 @@ mod upload;
 pub use handle::{Handle, start};
 pub use maintain::Upkeep;
 pub use options::{Options, default_meta_dir};
-pub use status::{State, Status};
+pub use status::{Attempts, State, Status};
 
 #[cfg(test)]
 mod tests;

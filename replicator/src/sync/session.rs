@@ -74,7 +74,10 @@ pub fn start(host: &Host, options: &Options, previous: Option<&SourceFiles>) -> 
         Opened::Absent => return Ok(Start::Absent),
         Opened::Ready(source) => source,
     };
-    warn_of_old_engine(&source, options);
+    if previous.is_none() {
+        // Once is enough: a session that fails is followed by the next.
+        warn_of_old_engine(&source, options);
+    }
     let local = LocalState::open(Arc::clone(&host.disk), &options.meta_dir)?;
     let staged = local.staged()?;
     let needs_base = |source, reason, last| Ok(Start::NeedsBase { source, reason, last });

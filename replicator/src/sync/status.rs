@@ -1,7 +1,11 @@
 //! What a replicated database reports about itself. Every claim here is true when it is made.
 
+use std::time::Duration;
+
 use crate::host::UnixMillis;
 use crate::ltx::Txid;
+
+use super::capture::Chain;
 
 /// What replication of one database is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,6 +21,26 @@ pub enum State {
     Failing,
     /// Ended: by request, or for good because somebody else writes to the same replica.
     Stopped,
+}
+
+/// How often something was tried, and how it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Attempts {
+    /// All of them.
+    pub count: u64,
+    /// Those that failed.
+    pub errors: u64,
+    /// Time they took.
+    pub time: Duration,
+}
+
+impl Attempts {
+    /// Counts one.
+    pub fn add(&mut self, time: Duration, failed: bool) {
+        self.count += 1;
+        self.errors += u64::from(failed);
+        self.time += time;
+    }
 }
 
 /// A snapshot of the state of one replicated database.
@@ -38,14 +62,27 @@ pub struct Status {
     pub error: Option<String>,
     /// Bytes of WAL frames copied since start.
     pub wal_bytes_total: u64,
-    /// Copies of new commits since start, and how many of the attempts failed.
+    /// Copies of new commits since start.
     pub sync_count: u64,
+    /// Time spent looking for new commits and copying them since start.
+    pub sync_time: Duration,
     /// Failed attempts since start.
     pub sync_error_count: u64,
-    /// Checkpoints since start.
-    pub checkpoint_count: u64,
-    /// Failed checkpoints since start.
-    pub checkpoint_error_count: u64,
+    /// Checkpoints that waited for nobody, since start.
+    pub passive_checkpoints: Attempts,
+    /// Checkpoints that made writers wait, since start; only if the user asked for them.
+    pub blocking_checkpoints: Attempts,
+    /// Compactions since start that found missing or damaged files.
+    pub compaction_verify_error_count: u64,
     /// Whether the last failure was a full disk.
     pub disk_full: bool,
+}
+
+impl Status {
+    /// Takes over how large database and log were at the last copied commit.
+    pub(super) fn note_size(&mut self, chain: &Chain) {
+        let page_size = u64::from(chain.page_size.get());
+        self.db_size = u64::from(chain.commit) * page_size;
+        self.wal_size = u64::from(chain.newest.position.frame) * (page_size + 24) + 32;
+    }
 }

@@ -175,6 +175,12 @@ async fn run_until_stopped(
                 return Err(error);
             }
             Ok(Ended::Absent) => {
+                if shared.status().state != State::WaitingForDatabase {
+                    tracing::warn!(
+                        db = %shared.options.db.display(),
+                        "there is no database yet: waiting for the application to create it"
+                    );
+                }
                 shared.update(|status| status.state = State::WaitingForDatabase);
                 backoff.reset();
                 shared.options.monitor_interval
@@ -312,7 +318,10 @@ impl Life {
         for &file in staged.iter().filter(|file| !file.is_base) {
             shared.push(file, None);
         }
-        shared.update(|status| status.local_txid = staged.last().map(|file| file.txid));
+        shared.update(|status| {
+            status.local_txid = staged.last().map(|file| file.txid);
+            status.note_size(session.chain());
+        });
         // Dropped at the end of the session, which ends the upload.
         let local = session.chain().local.clone();
         let mut uploader = Uploader::spawn(upload::run(Arc::clone(shared), local, staged));

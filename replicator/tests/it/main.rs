@@ -5,7 +5,9 @@
 #![expect(clippy::disallowed_methods, reason = "these tests live in the real world: files, processes, time")]
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic")]
 
+mod credentials;
 mod formats;
+mod lock_page;
 mod regressions;
 mod replicate_for_them;
 mod restore_command;

@@ -130,6 +130,14 @@ impl Client {
     {
         let start = Instant::now();
         let result = send(self.sdk().client).await.map_err(Failure::from_sdk);
+        tracing::debug!(
+            operation = request.operation,
+            bucket = self.bucket,
+            key = request.key,
+            millis = start.elapsed().as_millis(),
+            error = result.as_ref().err().map(Failure::label),
+            "request"
+        );
         if let Some(observer) = &self.observer {
             observer.finished(&RequestReport {
                 replica_type: "s3",

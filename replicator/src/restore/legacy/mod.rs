@@ -80,6 +80,10 @@ async fn choose(context: Context<'_>, inventory: &Inventory) -> Result<Vec<Part>
 fn nothing_fits(context: Context<'_>, inventory: &Inventory, want: &Want) -> Error {
     let names: Vec<&str> = inventory.generations.keys().map(String::as_str).collect();
     let message = match &want.generation {
+        _ if names.is_empty() => {
+            "it holds LTX files, which have neither generations nor WAL indexes: use -txid or -timestamp"
+                .to_owned()
+        }
         Some(wanted) if !inventory.generations.contains_key(wanted) => {
             format!("it has no generation {wanted}; there are: {}", names.join(", "))
         }

@@ -140,7 +140,7 @@ async fn checkpoints_of_both_sides_lose_nothing() {
     }
     settle(&handle).await;
     world.assert_equal(&app).await;
-    assert!(handle.status().borrow().checkpoint_count > 3);
+    assert!(handle.status().borrow().passive_checkpoints.count > 3);
     // Once there is a pause, the next writer restarts the log.
     let before = log_salt(&world);
     for _ in 0..200 {
