@@ -18,6 +18,8 @@ impl Bar {
         let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
         if terminal {
+            // How much there is to do is not known yet.
+            bar.set_style(style("{msg} {spinner} {elapsed}"));
             bar.enable_steady_tick(Duration::from_millis(200));
         }
         Self(bar)
@@ -39,10 +41,8 @@ impl Progress for Bar {
     }
 
     fn planned(&self, plan: &Plan) {
-        let template = "{msg} [{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            self.0.set_style(style.progress_chars("=> "));
-        }
+        let style = style("{msg} [{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+        self.0.set_style(style.progress_chars("=> "));
         self.0.set_length(plan.bytes());
         self.0.set_position(0);
     }
@@ -50,4 +50,8 @@ impl Progress for Bar {
     fn advanced(&self, bytes: u64) {
         self.0.inc(bytes);
     }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates of this file are valid")
 }

@@ -245,7 +245,8 @@ impl<'a> Follower<'a> {
                 }
                 Ok(None)
             }
-            Err(error) if error.kind() == ErrorKind::Conflict => {
+            // Local state that is gone does not come back by trying again: a new session makes it anew.
+            Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {
                 Ok(Some(Ended::Reopen { reason: error.to_string() }))
             }
             Err(error) => {

@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_runtime::invocation_id::DefaultInvocationIdGenerator;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -30,6 +31,9 @@ use super::publish::Trust;
 use super::retry::Budget;
 use crate::error::Error;
 use crate::host::Host;
+
+/// A pause before the next attempt that is worth telling.
+const TELLING_PAUSE: Duration = Duration::from_millis(500);
 
 /// A bucket's client.
 pub(super) struct Client {
@@ -84,6 +88,8 @@ pub(super) struct Tried {
     region: bool,
     clock: bool,
     credentials: bool,
+    /// Whether the log has it at a level that people read.
+    told: bool,
 }
 
 impl Client {
@@ -197,6 +203,11 @@ impl Client {
                 let Some(pause) = budget.fail(&*self.host.entropy, failure.retry_after) else {
                     return Err(failure);
                 };
+                // An outage should not stay unseen until all attempts are used up.
+                if pause >= TELLING_PAUSE && once(&mut tried.told) {
+                    let reason = self.error(request, &failure);
+                    tracing::warn!(%reason, ?pause, "the store does not answer as it should, trying again");
+                }
                 tracing::debug!(
                     operation = request.operation,
                     key = request.key,
