@@ -17,6 +17,9 @@
 //! | ask the place | [`doctor`]: bucket → is it good enough, and with which settings |
 //! | operate | [`observe`], [`config`], [`daemon`], [`cli`] |
 
+#[macro_use]
+pub mod planted;
+
 pub mod error;
 
 pub mod host;

@@ -31,7 +31,7 @@ pub enum Asked {
     Before(u64),
 }
 
-/// One restore by the operator, on another machine, past all weather.
+/// One restore by the operator, on another machine.
 #[derive(Debug, Clone)]
 pub struct RestoreRun {
     /// When it began, in simulated milliseconds.
@@ -40,12 +40,28 @@ pub struct RestoreRun {
     pub ended_millis: u64,
     /// What was asked.
     pub asked: Asked,
+    /// The store's weather could hit it: it may fail, but not lie.
+    pub exposed: bool,
     /// Last claim before it began.
     pub claimed: Option<Claim>,
     /// Head of the database when it began and when it ended.
     pub heads: (Option<StateId>, Option<StateId>),
-    /// Bytes of the restored database and its transaction, or why there is none.
+    /// Bytes of the restored database, as they are after a power loss right then, and its transaction; or why there
+    /// is none.
     pub outcome: Result<(Vec<u8>, Option<Txid>), RestoreError>,
+    /// Files that SQLite would read together with the result, and unfinished ones.
+    pub beside: Vec<std::path::PathBuf>,
+}
+
+/// A restore after an object was spoiled behind the store's back.
+#[derive(Debug, Clone)]
+pub struct Damaged {
+    /// What was done to which object.
+    pub what: String,
+    /// The newest transaction of any object is gone, so nothing can tell that there was one.
+    pub newest_gone: bool,
+    /// The restore of the newest state that followed.
+    pub restore: RestoreRun,
 }
 
 /// Why a restore gave nothing.
@@ -57,6 +73,17 @@ pub struct RestoreError {
     pub message: String,
 }
 
+impl RestoreError {
+    /// Whether it says that there is nothing to restore.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        self.kind == Some(replicator::ErrorKind::NotFound) || self.message == NO_REPLICA
+    }
+}
+
+/// Message of a restore that found no replica and was told to accept that.
+pub const NO_REPLICA: &str = "there is no replica";
+
 /// Everything a run left behind.
 pub struct Evidence {
     /// What was planned.
@@ -67,6 +94,8 @@ pub struct Evidence {
     pub claims: Vec<Claim>,
     /// All restores, in order; the last ones came after healing.
     pub restores: Vec<RestoreRun>,
+    /// What restores made of a spoiled replica, at the very end.
+    pub damaged: Vec<Damaged>,
     /// How long after healing a restore gave the head, in milliseconds.
     pub caught_up_after: Option<u64>,
     /// How the final stop of the replicator ended, and after how many milliseconds.

@@ -26,7 +26,8 @@ pub enum Next {
 #[must_use]
 pub fn next(inventory: &Inventory, level: Level) -> Next {
     let Some(source) = level.source() else { return Next::Nothing };
-    let start = inventory.newest(level).map_or_else(|| newest_base(inventory), |entry| Some(entry.name.max));
+    let base = planted!("base-in-every-level", None, newest_base(inventory));
+    let start = inventory.newest(level).map_or(base, |entry| Some(entry.name.max));
     let mut reached = start.unwrap_or(Txid(0));
     let ahead: Vec<&Entry> = inventory.level(source).filter(|entry| entry.name.max > reached).collect();
     let Some(first) = ahead.first().map(|entry| before(&entry.name)) else { return Next::Nothing };

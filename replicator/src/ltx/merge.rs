@@ -137,8 +137,9 @@ impl Merge {
             }
             if number.0 <= header.commit {
                 order.accept(number).map_err(corrupt)?;
+                let winner = planted!("oldest-input-wins", self.waiting[self.waiting.len() - 1], newest);
                 // The winner's page stays in its decoder until that one advances.
-                return Ok(MergeEvent::Page { number, data: self.inputs[newest].decoder.page_data() });
+                return Ok(MergeEvent::Page { number, data: self.inputs[winner].decoder.page_data() });
             }
         }
     }
@@ -203,10 +204,14 @@ impl Merge {
         Ok(Header {
             flags: Header::NO_CHECKSUM,
             page_size: first.page_size,
-            commit: last.commit,
+            commit: planted!(
+                "merge-never-shrinks",
+                headers.iter().map(|h| h.commit).max().unwrap_or(0),
+                last.commit
+            ),
             min_txid: first.min_txid,
             max_txid: last.max_txid,
-            timestamp: last.timestamp,
+            timestamp: planted!("merge-has-first-time", first, last).timestamp,
             pre_apply_checksum: 0,
             wal_offset: 0,
             wal_size: 0,

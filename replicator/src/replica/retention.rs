@@ -82,7 +82,10 @@ impl Retention {
     fn floor(&self, inventory: &Inventory, now: UnixMillis) -> Txid {
         inventory
             .level(Level::SNAPSHOT)
-            .filter(|entry| entry.name.is_base() && is_older(entry, self.window(), now))
+            .filter(|entry| {
+                entry.name.is_base()
+                    && (planted!("any-snapshot-is-old") || is_older(entry, self.window(), now))
+            })
             .map(|entry| entry.name.max)
             .max()
             .unwrap_or_default()
@@ -96,7 +99,7 @@ impl Retention {
         now: UnixMillis,
     ) -> Vec<LtxName> {
         let newest = inventory.newest(Level::L0).map(|entry| entry.name);
-        let needed = level0_links(kept, floor);
+        let needed = planted!("links-expire", Vec::new(), level0_links(kept, floor));
         let gap = inventory.gap();
         // A file that has just covered others may be unknown to a restore that is running, so it must age as well.
         let aged = |entry: &&Entry| is_older(entry, self.level0, now);
@@ -108,7 +111,8 @@ impl Retention {
             .map(|entry| entry.name.max)
             .collect();
         let dispensable = |name: LtxName| {
-            name.max <= floor
+            planted!("uncompacted-files-expire")
+                || name.max <= floor
                 || covered.iter().any(|&(min, max)| min <= name.min && name.max <= max)
                 // Compaction starts above the first file, so level 1 need not cover it: a snapshot may replace it.
                 || name.is_base() && bases.contains(&name.max)

@@ -115,11 +115,13 @@ impl Applier {
         let header = current.header.expect("a finished decoder has seen the header");
         current.check_growth(&header)?;
         let state = State { txid: header.max_txid, page_size: header.page_size, commit: header.commit };
+        let len = planted!(
+            "restored-file-never-shrinks",
+            self.temp.file().metadata().map_or(0, |facts| facts.len),
+            state.bytes()
+        );
         // Shrinks, and makes room for a lock page at the very end, which no file carries.
-        self.temp
-            .file()
-            .set_len(state.bytes())
-            .map_err(|error| self.temp.error("set the length of", error))?;
+        self.temp.file().set_len(len).map_err(|error| self.temp.error("set the length of", error))?;
         self.complete = Some(state);
         Ok(())
     }

@@ -135,7 +135,7 @@ impl Context<'_> {
             match self.attempt(ltx, &vanished, started).await {
                 Ok(report) => return Ok(report),
                 Err(Failure::Failed(error)) => return Err(error),
-                Err(Failure::Vanished { key, error }) if attempt < REPLANS => {
+                Err(Failure::Vanished { key, error }) if attempt < planted!("no-second-plan", 0, REPLANS) => {
                     attempt += 1;
                     tracing::warn!(key, %error, "an object vanished during the restore: planning again");
                     *vanished.entry(key).or_default() += 1;

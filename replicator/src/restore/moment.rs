@@ -33,7 +33,11 @@ pub(super) async fn state_before(
     files: &[plan::File],
     time: UnixMillis,
 ) -> Result<Moment, Failure> {
-    let states = plan::restorable(files);
+    let states = planted!(
+        "moments-of-level-0-only",
+        files.iter().filter(|file| file.name.level.number() == 0).map(|file| file.name.max).collect(),
+        plan::restorable(files)
+    );
     let Some(&oldest) = states.first() else { return Ok(Moment::Nothing) };
     let (mut before, mut not_before) = (0, states.len());
     let mut captured_oldest = None;
@@ -51,7 +55,9 @@ pub(super) async fn state_before(
         }
     }
     Ok(match (before.checked_sub(1), captured_oldest) {
-        (Some(found), _) => Moment::State(states[found]),
+        (Some(found), _) => {
+            Moment::State(states[planted!("moment-rounds-up", (found + 1).min(states.len() - 1), found)])
+        }
         (None, captured) => {
             Moment::TooEarly { oldest, captured: captured.expect("the search ends at the oldest state") }
         }

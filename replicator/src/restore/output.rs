@@ -151,6 +151,9 @@ impl TempFile {
 
     /// Makes the content durable.
     pub(super) fn sync(&self) -> Result<()> {
+        if planted!("restore-not-synced") {
+            return Ok(());
+        }
         self.file().sync().map_err(|error| self.error("sync", error))
     }
 
@@ -175,6 +178,9 @@ impl TempFile {
         let what = format!("rename {} to", path.display());
         renamed.map_err(|error| io_error(&what, &self.output, error))?;
         self.keep();
+        if planted!("restored-name-not-synced") {
+            return Ok(());
+        }
         sync_dir(self.disk.as_ref(), parent(&self.output))
     }
 
@@ -196,7 +202,7 @@ impl TempFile {
 
     fn remove_replaced(&self) -> Result<()> {
         let mut removed = false;
-        for suffix in ["", "-wal", "-journal", "-shm"] {
+        for suffix in planted!("stale-log-left", &[""][..], &["", "-wal", "-journal", "-shm"][..]) {
             let path = with_suffix(&self.output, suffix);
             let gone = optional(self.disk.remove_file(&path));
             if gone.map_err(|error| io_error("remove", &path, error))?.is_some() {
@@ -246,6 +252,7 @@ impl Drop for Scratch {
     /// Cleaning up must not fail the caller twice: what cannot be removed now is removed by the next restore.
     fn drop(&mut self) {
         if !self.is_kept
+            && !planted!("unfinished-file-left")
             && let Err(error) = optional(self.disk.remove_file(&self.path))
         {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the unfinished file");

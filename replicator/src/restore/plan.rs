@@ -117,7 +117,7 @@ pub(super) fn plan(files: &[File], want: Want, have: Option<Txid>) -> Result<Vec
     let end = match want {
         Want::Newest => {
             let reached = states.last().copied().or(have).ok_or(NoPlan::NoBase { first })?;
-            if let Some(missing) = gap_after(files, reached) {
+            if let Some(missing) = planted!("gap-unnoticed", None, gap_after(files, reached)) {
                 return Err(NoPlan::Gap { reached, missing });
             }
             reached

@@ -160,7 +160,9 @@ impl Source {
             }
         };
         let wal_path = with_suffix(&self.path, "-wal");
-        Ok(!same(&self.path, self.files.db.metadata())? || !same(&wal_path, self.files.wal.metadata())?)
+        let is_same =
+            same(&self.path, self.files.db.metadata())? && same(&wal_path, self.files.wal.metadata())?;
+        Ok(!is_same && !planted!("replaced-file-unnoticed"))
     }
 
     /// Moves the pin to the current end of the log, so that checkpoints may copy back what has been copied out.
@@ -172,6 +174,9 @@ impl Source {
     /// # Errors
     /// As SQLite's; the old pin is kept then.
     pub fn move_pin(&mut self) -> Result<()> {
+        if planted!("gap-in-hand-over") {
+            self.holder.end();
+        }
         self.spare.begin(&self.path)?;
         self.holder.end();
         std::mem::swap(&mut self.holder, &mut self.spare);
@@ -204,8 +209,8 @@ impl Source {
         copy_rest: impl FnOnce(&Self) -> Result<Position>,
     ) -> Result<CheckpointOutcome> {
         match mode {
-            CheckpointMode::Passive => self.move_pin()?,
-            CheckpointMode::Blocking => {
+            CheckpointMode::Passive if !planted!("writers-wait") => self.move_pin()?,
+            _ => {
                 self.spare.begin_immediate(&self.path)?;
                 self.holder.end();
                 std::mem::swap(&mut self.holder, &mut self.spare);
@@ -270,7 +275,7 @@ impl Source {
             return Ok(self.view_at(header.page_size, header.page_count, &index, Vec::new()));
         }
         let page_size = index.page_size.ok_or_else(unstable)?;
-        if index.backfilled == index.max_frame {
+        if planted!("image-without-the-log") || index.backfilled == index.max_frame {
             return Ok(self.view_at(page_size, index.page_count, &index, Vec::new()));
         }
         let header = self.files.wal_header()?.ok_or_else(unstable)?;
@@ -339,7 +344,7 @@ fn open_db_file(
             Err(error) => return absent(error),
         };
         let open = previous.db_facts()?;
-        if (named.device, named.inode) == (open.device, open.inode) {
+        if !planted!("descriptor-closed") && (named.device, named.inode) == (open.device, open.inode) {
             return Ok(Some(Arc::clone(&previous.db)));
         }
     }

@@ -52,6 +52,9 @@ pub enum Look {
 /// `was_complete` as in [`Source::was_complete_at`].
 #[must_use]
 pub fn look(position: &Position, was_complete: bool, index: &IndexHeader) -> Look {
+    if planted!("reused-log-space") && index.max_frame <= position.frame {
+        return Look::Unchanged;
+    }
     let same_log = (index.salt1, index.salt2) == (position.salt1, position.salt2);
     if same_log && index.max_frame == position.frame {
         let same = position.frame == 0 || index.frame_checksum == position.checksum;
@@ -187,7 +190,7 @@ impl Chain {
     /// pages to the log, and a restore without them has holes.
     fn pages_to_store(&self, batch: &Batch) -> impl Iterator<Item = PageNumber> + use<> {
         let lock_page = self.page_size.lock_page();
-        let grown = (self.commit + 1..=batch.commit).map(PageNumber);
+        let grown = (self.commit + 1..=planted!("growth-gap", self.commit, batch.commit)).map(PageNumber);
         let mut numbers: Vec<PageNumber> = batch.pages.iter().map(|&(page, _)| page).chain(grown).collect();
         numbers.sort_unstable();
         numbers.dedup();

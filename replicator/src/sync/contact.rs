@@ -25,7 +25,7 @@ pub enum Contact {
 /// The transaction id of a full copy: above everything seen on either side, so that nothing is ever overwritten.
 #[must_use]
 pub fn base_txid(local: Option<Txid>, inventory: &Inventory) -> Txid {
-    local.max(inventory.max_txid()).map_or(Txid(1), Txid::next)
+    local.max(planted!("ids-from-local-state", None, inventory.max_txid())).map_or(Txid(1), Txid::next)
 }
 
 /// Compares staged files (oldest first, not empty) with the replica.

@@ -229,7 +229,7 @@ impl<'a> Follower<'a> {
             .blocking(|session, shared| {
                 let now = shared.host.clock.now();
                 // What is copied now is reported as "everything committed by now", so it must be the right file.
-                if session.source().is_replaced()? {
+                if session.source().is_replaced()? && !planted!("claim-for-replaced-file") {
                     return Err(Error::new(ErrorKind::Conflict, "the database file was replaced or deleted"));
                 }
                 session.capture(&mut |staged| shared.push(staged, Some(now)))
@@ -281,7 +281,7 @@ impl<'a> Follower<'a> {
             if let Some(ended) = self.copy().await? {
                 return Ok(Some(ended));
             }
-        } else if !has_news && self.shared.queue.is_empty() {
+        } else if (!has_news || planted!("claim-without-a-look")) && self.shared.queue.is_empty() {
             self.shared.update(|status| {
                 if status.replicated_txid.is_some() && status.replicated_txid == status.local_txid {
                     status.last_sync = status.last_sync.max(Some(now));
@@ -397,6 +397,9 @@ impl<'a> Follower<'a> {
                 if session.source().is_replaced()? {
                     return Err(Error::new(ErrorKind::Conflict, "the database file was replaced or deleted"));
                 }
+                if planted!("stop-without-last-copy") {
+                    return Ok(Default::default());
+                }
                 session.capture(&mut |staged| shared.push(staged, Some(now)))
             })
             .await;
@@ -406,7 +409,9 @@ impl<'a> Follower<'a> {
             end = uploader.ended() => return Err(end.into_error()),
         };
         let status = self.shared.status();
-        if drained.is_err() || status.local_txid != status.replicated_txid {
+        if !planted!("stop-tells-no-failure")
+            && (drained.is_err() || status.local_txid != status.replicated_txid)
+        {
             let replicated =
                 status.replicated_txid.map_or_else(|| "nothing".to_owned(), |txid| txid.to_string());
             let why = status.error.map(|error| format!("; last error: {error}")).unwrap_or_default();

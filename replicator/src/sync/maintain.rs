@@ -141,7 +141,7 @@ impl Maintenance {
             return Some(now.max(self.snapshot_not_before));
         }
         let newest = inventory.newest_snapshot();
-        if newest.is_some_and(|entry| entry.name.max >= replicated) {
+        if !planted!("snapshot-of-nothing-new") && newest.is_some_and(|entry| entry.name.max >= replicated) {
             return None;
         }
         // A chain begins with a full copy: that counts as its first snapshot.

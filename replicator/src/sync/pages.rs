@@ -130,6 +130,9 @@ impl PageTable {
         }
         decoder.finish().map_err(|error| error.context(path.display()))?;
         run.flush(self.file.as_ref())?;
+        if planted!("table-never-shrinks") {
+            return Ok(());
+        }
         // Entries beyond the end would make a page that is cut off and comes back look unchanged.
         let len = entry_offset(PageNumber(commit + 1));
         self.file.set_len(len).map_err(|error| failed("cut", error))

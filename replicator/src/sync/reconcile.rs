@@ -60,7 +60,9 @@ pub fn reconcile(chain: &mut Chain, source: &Source, staged: &[Staged]) -> Resul
     let mut page = vec![0; view.page_size.bytes()];
     let mut entries = table.entries();
     let mut pages = 0;
-    for number in (1..=view.page_count).map(PageNumber) {
+    for number in
+        (1..=planted!("last-page-not-compared", view.page_count - 1, view.page_count)).map(PageNumber)
+    {
         if number == view.page_size.lock_page() {
             continue;
         }

@@ -160,7 +160,8 @@ fn is_continuous(source: &Source, chain: &Chain) -> Result<bool> {
     };
     let facts = source.files().db_facts()?;
     let untouched = saved_facts(&chain.local)? == Some(facts);
-    Ok(untouched && continuity(&position, header.as_ref(), frame_checksum) == Continuity::Proved)
+    Ok(planted!("resume-on-trust")
+        || untouched && continuity(&position, header.as_ref(), frame_checksum) == Continuity::Proved)
 }
 
 fn facts_text(facts: &DbFacts) -> String {
@@ -303,7 +304,9 @@ impl Session {
             let chain = &mut self.chain;
             let before = outcome;
             outcome = self.source.checkpoint(mode, |source| {
-                chain.capture(source, None, on_staged)?;
+                if !planted!("checkpoint-before-copy") {
+                    chain.capture(source, None, on_staged)?;
+                }
                 Ok(chain.newest.position)
             })?;
             // Each attempt has less to copy back than the one before, so it is likelier to fit between two commits;
@@ -323,8 +326,9 @@ impl Session {
     pub fn long_view(&mut self, on_staged: &mut dyn FnMut(Staged)) -> Result<LongView> {
         for _ in 0..5 {
             let long = self.source.long_view()?;
-            self.chain.capture(&self.source, Some(&long.view.position), on_staged)?;
-            if long.view.position == self.chain.newest.position {
+            let target = planted!("snapshot-behind-its-name", None, Some(&long.view.position));
+            self.chain.capture(&self.source, target, on_staged)?;
+            if planted!("snapshot-behind-its-name") || long.view.position == self.chain.newest.position {
                 return Ok(long);
             }
         }

@@ -200,7 +200,7 @@ async fn run_until_stopped(
             }
         };
         if stopped_within(stop, pause).await {
-            return not_in_sync(shared);
+            return not_in_sync(shared).await;
         }
     }
 }
@@ -217,10 +217,14 @@ async fn stopped_within(stop: &mut Stop, pause: Duration) -> bool {
     }
 }
 
-/// The answer to a stop when no database is open.
-fn not_in_sync(shared: &Shared) -> Result<()> {
+/// The answer to a stop when no database is open. One that has appeared since the last look is not replicated.
+async fn not_in_sync(shared: &Shared) -> Result<()> {
     let status = shared.status();
-    if status.state == State::WaitingForDatabase {
+    let (disk, db) = (Arc::clone(&shared.host.disk), shared.options.db.clone());
+    let facts = shared.host.blocking(move || disk.metadata(&db)).await;
+    let is_absent =
+        facts.map_or_else(|error| error.kind() == std::io::ErrorKind::NotFound, |facts| facts.len == 0);
+    if status.state == State::WaitingForDatabase && is_absent {
         return Ok(());
     }
     let why = status.error.unwrap_or_else(|| "the database was not open yet".to_owned());
@@ -314,9 +318,11 @@ impl Life {
         snapshots: &mpsc::Sender<SnapshotRequest>,
         requests: &mut mpsc::Receiver<SnapshotRequest>,
     ) -> Result<Ended> {
-        shared.queue.acknowledge(Txid(u64::MAX));
+        if !planted!("queue-outlives-session") {
+            shared.queue.acknowledge(Txid(u64::MAX));
+        }
         for &file in staged.iter().filter(|file| !file.is_base) {
-            shared.push(file, None);
+            shared.push(file, planted!("claim-for-old-files", Some(shared.host.clock.now()), None));
         }
         shared.update(|status| {
             status.local_txid = staged.last().map(|file| file.txid);

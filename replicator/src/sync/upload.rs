@@ -70,6 +70,9 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
     backoff.reset();
     loop {
         let queued = shared.queue.front().await;
+        if planted!("claim-before-upload") {
+            shared.acknowledge(queued.staged.txid, queued.captured_at);
+        }
         match upload(&shared, &local, &queued).await {
             Ok(()) => {
                 backoff.reset();
@@ -80,6 +83,7 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
                 // The local file is damaged or gone: nothing that can be repeated helps.
                 return UploadEnd::Rebase { next: shared.next_base_txid(), reason: error.to_string() };
             }
+            Err(_) if planted!("failed-upload-skipped") => shared.acknowledge(queued.staged.txid, None),
             Err(error) => shared.wait_after("upload", error, &mut backoff).await,
         }
     }
@@ -107,7 +111,7 @@ async fn check_twin(
 
 async fn upload(shared: &Shared, local: &LocalState, queued: &Queued) -> Result<()> {
     let (outcome, size, timestamp) = upload_file(shared, local, &queued.staged).await?;
-    match outcome {
+    match planted!("foreign-object-is-ours", PutOutcome::Written, outcome) {
         PutOutcome::Written | PutOutcome::AlreadyThere => {
             shared.compactor.note_published(LtxName::l0(queued.staged.txid), size, timestamp);
             Ok(())
@@ -135,7 +139,8 @@ async fn upload_file(
     let options = PutOptions { timestamp: Some(header.timestamp) };
     let (size, timestamp) = (bytes.len() as u64, header.timestamp);
     if bytes.len() <= SINGLE_PUT_LEN {
-        let outcome = shared.bucket.put(&key, bytes, PutCondition::IfAbsent, options).await?;
+        let condition = planted!("overwrites", PutCondition::Overwrite, PutCondition::IfAbsent);
+        let outcome = shared.bucket.put(&key, bytes, condition, options).await?;
         return Ok((outcome, size, timestamp));
     }
     let mut upload = shared.bucket.upload(&key, PutCondition::IfAbsent, options).await?;

@@ -105,7 +105,9 @@ impl Scanner {
         self.seen.truncate(len);
         let frames = u32::try_from(len).expect("frame numbers are 32 bits");
         // The newest version of a page is the frame with the greatest number: sort so that it comes first.
-        self.seen.sort_unstable_by_key(|&(page, frame)| (page, u32::MAX - frame));
+        self.seen.sort_unstable_by_key(|&(page, frame)| {
+            (page, planted!("oldest-frame-wins", frame, u32::MAX - frame))
+        });
         self.seen.dedup_by_key(|&mut (page, _)| page);
         let keep = self.seen.partition_point(|&(page, _)| page.0 <= commit);
         self.seen.truncate(keep);

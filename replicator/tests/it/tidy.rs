@@ -120,10 +120,34 @@ fn imports_go_one_way() {
     }
 }
 
+/// Names of bugs: every first string literal behind `before`.
+fn names(text: &str, before: &str) -> Vec<String> {
+    text.split(before).skip(1).filter_map(|rest| rest.split('"').nth(1)).map(str::to_owned).collect()
+}
+
+/// A bug that is listed but not planted, or the other way round, would make the scoreboard lie.
+#[test]
+fn listed_bugs_are_planted() {
+    let (mut listed, mut planted) = (Vec::new(), Vec::new());
+    for (path, text) in product() {
+        if path.ends_with("planted/list.rs") {
+            listed = names(&text, "    bug(");
+        } else if !path.ends_with("planted/mod.rs") {
+            planted.extend(names(&text, "planted!("));
+        }
+    }
+    listed.sort();
+    planted.sort();
+    planted.dedup();
+    assert!(listed.len() >= 30, "{listed:?}");
+    assert_eq!(listed, planted);
+}
+
 #[test]
 fn the_checks_can_fail() {
     assert_eq!(functions("fn a() {\n    x\n}\n"), [("a".to_owned(), 3)]);
     assert_eq!(functions("    pub(super) async fn b<T>(\n    ) {\n    }\n"), [("b".to_owned(), 3)]);
     assert!(code("use crate::host::Disk;\n#[cfg(test)]\nuse crate::bucket::X;").contains("host"));
+    assert_eq!(names("if planted!(\n  \"a-b\", 1, 2)", "planted!("), ["a-b"]);
     assert!(!code("x\n#[cfg(test)]\nuse crate::bucket::X;").contains("bucket"));
 }

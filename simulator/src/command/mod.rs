@@ -4,6 +4,8 @@ mod crash;
 mod meta;
 mod replay;
 mod run;
+#[cfg(feature = "planted")]
+mod scoreboard;
 mod shrink;
 
 use std::path::Path;
@@ -49,6 +51,9 @@ enum Command {
     Meta(meta::Args),
     /// Power losses without the replicator: is the disk's crash model right?
     Crash(crash::Args),
+    /// Is every bug found that was planted in the product?
+    #[cfg(feature = "planted")]
+    Scoreboard(scoreboard::Args),
 }
 
 /// Runs the command line.
@@ -60,6 +65,8 @@ pub fn main() -> ExitCode {
         Command::Promote(args) => shrink::promote(&args),
         Command::Meta(args) => meta::main(&args),
         Command::Crash(args) => crash::main(&args),
+        #[cfg(feature = "planted")]
+        Command::Scoreboard(args) => scoreboard::main(&args),
     };
     ExitCode::from(code)
 }

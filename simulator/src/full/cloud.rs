@@ -195,6 +195,10 @@ impl Cloud for S3Cloud {
     fn unfinished_uploads(&self) -> usize {
         self.server.store().uploads(BUCKET).map_or(0, BTreeMap::len)
     }
+
+    fn spoil(&self, _round: u64) -> Option<(String, bool)> {
+        None
+    }
 }
 
 /// The keys that may sign: the operator's, and the replicator's unless it has expired.

@@ -81,6 +81,10 @@ fn s3_server(plan: &Plan, weather: &Arc<WeatherPlan>) -> Server {
         EPOCH_MILLIS + turmoil::sim_elapsed().map_or(0, |elapsed| elapsed.as_millis() as i64)
     }));
     settings.dialect = Dialect::named(dialect_of(plan.seed)).expect("its own list names it");
+    if Choices::new(plan.seed).below("s3.page", 0, 2) == 1 {
+        // Replicas here are small: pages of the usual size would never need a second one.
+        settings.dialect.list.page_size = 5;
+    }
     settings.keys = cloud::keys(true);
     settings.domain = "s3".into();
     settings.faults = weather.clone();

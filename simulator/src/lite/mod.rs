@@ -86,7 +86,9 @@ pub(crate) async fn whole_run(world: &Rc<World>) -> Evidence {
     let stopped = world.stop_replicator_finally().await;
     operator::restore_latest(world).await;
     let integrity = world.examine_database();
-    world.evidence(app_stopped, caught_up_after, idle_requests, stopped, integrity)
+    let damaged = operator::restore_damaged(world).await;
+    let evidence = world.evidence(app_stopped, caught_up_after, idle_requests, stopped, integrity);
+    Evidence { damaged, ..evidence }
 }
 
 async fn happenings(world: Rc<World>) {

@@ -1,18 +1,19 @@
 //! The operator: restores on another machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use replicator::host::{Disk as _, UnixMillis, with_suffix};
+use replicator::host::{Disk as _, OpenMode, UnixMillis, with_suffix};
 use replicator::restore::{self, NoProgress, Options, Report, Target};
 
 use super::world::World;
+use crate::app::DATABASE;
 use crate::clock::{EPOCH_MILLIS, WallClock};
 use crate::disk::{Process, ProcessDisk};
 use crate::events::Mark;
-use crate::evidence::{Asked, RestoreError, RestoreRun};
+use crate::evidence::{Asked, Damaged, NO_REPLICA, RestoreError, RestoreRun};
 use crate::history::image_of_file;
 use crate::oracles::CATCH_UP_MILLIS;
 use crate::simhost;
@@ -21,15 +22,19 @@ use crate::vfs::Vfs;
 /// A restore may take so long, in simulated milliseconds.
 const RESTORE_LIMIT_MILLIS: u64 = 600_000;
 
+/// Objects spoiled at the end of a run, one at a time.
+const SPOILED: u64 = 4;
+
 /// Restores at the planned times: the latest state, and a moment before.
 pub async fn spot_restores(world: Rc<World>) {
     for (n, at) in world.plan.restores.clone().into_iter().enumerate() {
         let now = world.context.timeline.millis();
         tokio::time::sleep(Duration::from_millis(at.saturating_sub(now))).await;
-        restore(&world, Asked::Latest).await;
+        let exposed = world.context.choices.next_below("restore.exposed", 0, 2) == 1;
+        restore(&world, Asked::Latest, exposed).await;
         if !world.clock_was_wrong.get() {
             let millis = 1 + world.context.choices.below("restore.moment", n as u64, at.max(1));
-            restore(&world, Asked::Before(millis)).await;
+            restore(&world, Asked::Before(millis), false).await;
         }
     }
 }
@@ -40,7 +45,7 @@ pub async fn catch_up(world: &Rc<World>) -> Option<u64> {
     let head = world.history.head()?;
     let image = world.history.state(head).image;
     loop {
-        restore(world, Asked::Latest).await;
+        restore(world, Asked::Latest, false).await;
         let last = world.restores.borrow().last().cloned().expect("just pushed");
         if let Ok((bytes, _)) = &last.outcome
             && image_of_file(bytes) == Some(image)
@@ -58,10 +63,23 @@ pub async fn catch_up(world: &Rc<World>) -> Option<u64> {
 
 /// One more restore of the latest state.
 pub async fn restore_latest(world: &Rc<World>) {
-    restore(world, Asked::Latest).await;
+    restore(world, Asked::Latest, false).await;
 }
 
-async fn restore(world: &Rc<World>, asked: Asked) {
+/// Spoils one object or another, and restores each time.
+pub async fn restore_damaged(world: &Rc<World>) -> Vec<Damaged> {
+    let mut damaged = Vec::new();
+    for round in 0..SPOILED {
+        let Some((what, newest_gone)) = world.store.spoil(round) else { break };
+        restore(world, Asked::Latest, false).await;
+        let restore = world.restores.borrow_mut().pop().expect("just pushed");
+        damaged.push(Damaged { what, newest_gone, restore });
+    }
+    damaged
+}
+
+/// `exposed`: weather and outages may hit it.
+async fn restore(world: &Rc<World>, asked: Asked, exposed: bool) {
     let n = world.restores.borrow().len();
     let process = Process::start(&world.scratch, "operator", WallClock::new(world.context.timeline.clone()));
     let vfs = Vfs::register(&process);
@@ -72,15 +90,19 @@ async fn restore(world: &Rc<World>, asked: Asked) {
         Asked::Before(millis) => Target::Timestamp(UnixMillis(EPOCH_MILLIS + millis as i64)),
     };
     let host = simhost::host(&process, &vfs, 4, false, world.store.dial());
-    let bucket = world.store.bucket(&process, &host, true);
+    options.if_replica_exists = exposed;
+    leave_a_stale_log(world, &process, &output, &mut options);
+    let bucket = world.store.bucket(&process, &host, !exposed);
     let (claimed, head) = world.standing();
     let started_millis = world.context.timeline.millis();
     let work = restore::run(&host, bucket, options, &NoProgress);
     let limit = Duration::from_millis(RESTORE_LIMIT_MILLIS);
     let outcome = match tokio::time::timeout(limit, work).await {
         Ok(Ok(Report::Restored(restored))) => {
-            Ok((world.scratch.peek(&output).unwrap_or_default(), restored.plan.txid))
+            // Success means durable: what counts is what a power loss right now would leave.
+            Ok((world.scratch.crash_image(0).peek(&output).unwrap_or_default(), restored.plan.txid))
         }
+        Ok(Ok(Report::NoReplica)) => Err(RestoreError { kind: None, message: NO_REPLICA.into() }),
         Ok(Ok(other)) => Err(RestoreError { kind: None, message: format!("{other:?}") }),
         Ok(Err(error)) => Err(RestoreError { kind: Some(error.kind()), message: error.to_string() }),
         Err(_) => Err(RestoreError { kind: None, message: "it did not end within ten minutes".into() }),
@@ -93,6 +115,7 @@ async fn restore(world: &Rc<World>, asked: Asked) {
         Err(error) => format!("restore {n} of {asked:?}: {}", error.message),
     };
     world.context.event("operator", Mark::Promise, text);
+    let beside = beside(world, &output, outcome.is_ok());
     // The scratch disk holds one database at a time.
     for suffix in ["", "-wal", "-shm"] {
         let _ = ProcessDisk(Arc::clone(&process)).remove_file(&with_suffix(&output, suffix));
@@ -102,8 +125,36 @@ async fn restore(world: &Rc<World>, asked: Asked) {
         started_millis,
         ended_millis: world.context.timeline.millis(),
         asked,
+        exposed,
         claimed,
         heads: (head, world.history.head()),
         outcome,
+        beside,
     });
+}
+
+/// Sometimes a log lies beside the output, of a database that was deleted: it must not get into the restored one.
+fn leave_a_stale_log(world: &World, process: &Arc<Process>, output: &Path, options: &mut Options) {
+    if world.context.choices.next_below("restore.stale", 0, 4) != 3 {
+        return;
+    }
+    let Some(log) = world.machine.peek(&with_suffix(Path::new(DATABASE), "-wal")) else { return };
+    let disk = ProcessDisk(Arc::clone(process));
+    let stale = with_suffix(output, "-wal");
+    let file = disk.open(&stale, OpenMode::Truncate).expect("the operator's disk has no faults");
+    file.write_all_at(&log, 0).expect("the operator's disk has no faults");
+    options.force = true;
+}
+
+/// What a restore left beside `output`: logs and unfinished files if it succeeded, else only the latter.
+fn beside(world: &World, output: &Path, succeeded: bool) -> Vec<PathBuf> {
+    let prefix = output.to_string_lossy().into_owned();
+    let names = world.scratch.peek_names().into_iter().filter(|path| path != output);
+    names
+        .filter(|path| {
+            path.to_string_lossy()
+                .strip_prefix(&prefix)
+                .is_some_and(|rest| succeeded || rest.starts_with(".tmp"))
+        })
+        .collect()
 }

@@ -2,12 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use replicator::host::{Disk as _, with_suffix};
 use replicator::sync::{self, Handle, Options, State, Status};
 
@@ -211,10 +213,22 @@ impl World {
         self.claims.borrow_mut().push(claim);
     }
 
+    /// A stop that reports success claims everything that was committed before it.
+    fn note_stop(&self, state: Option<StateId>) {
+        let at_millis = self.context.timeline.millis();
+        let last = self.claims.borrow().last().copied();
+        let txid = last.and_then(|last| last.txid);
+        self.claims.borrow_mut().push(Claim { at_millis, state, txid, synced_millis: at_millis });
+    }
+
     /// Stops the replicator in order.
     pub async fn stop_replicator(&self) {
         let Some(running) = self.replicator.borrow_mut().take() else { return };
-        let result = running.handle.stop(Duration::from_millis(STOP_MILLIS)).await;
+        let head = self.history.head();
+        let result = stop(running.handle).await;
+        if result.is_ok() {
+            self.note_stop(head);
+        }
         let text =
             result.map_or_else(|error| format!("stopped: {error}"), |()| "stopped, all replicated".into());
         self.context.event("replicator", Mark::Note, text);
@@ -225,11 +239,11 @@ impl World {
     pub async fn stop_replicator_finally(&self) -> Option<(Result<(), String>, u64)> {
         let running = self.replicator.borrow_mut().take().expect("it runs after healing");
         let started = self.context.timeline.millis();
-        let stop = running.handle.stop(Duration::from_millis(STOP_MILLIS));
+        let stop = stop(running.handle);
         let result = tokio::time::timeout(Duration::from_millis(4 * STOP_MILLIS), stop).await;
         running.process.kill();
         let took = self.context.timeline.millis() - started;
-        let result = result.ok()?.map_err(|error| error.to_string());
+        let result = result.ok()?;
         self.context.event("replicator", Mark::Promise, format!("final stop: {result:?} after {took} ms"));
         Some((result, took))
     }
@@ -369,6 +383,7 @@ impl World {
             history: Arc::clone(&self.history),
             claims: self.claims.borrow().clone(),
             restores: self.restores.borrow().clone(),
+            damaged: Vec::new(),
             caught_up_after,
             stopped,
             ledger: self.ledger.lock().expect("plain data").clone(),
@@ -424,6 +439,15 @@ fn options(settings: &ReplicatorPlan) -> Options {
     options.l0_retention = millis(settings.level_millis) * 2;
     options.l0_retention_check_interval = millis(settings.level_millis);
     options
+}
+
+/// Stops a replicator in order. A panic of its own tasks comes out here; it is written down where it happened.
+async fn stop(handle: Handle) -> Result<(), String> {
+    let stop = AssertUnwindSafe(handle.stop(Duration::from_millis(STOP_MILLIS)));
+    match stop.catch_unwind().await {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("it panicked".into()),
+    }
 }
 
 /// Kills a process inside the call that comes `after_calls` from now, or after five seconds.

@@ -2,9 +2,11 @@
 //! object.
 
 mod catches_up;
+mod damage;
 mod durable;
 mod honest;
 mod idle;
+mod leftovers;
 mod point_in_time;
 mod unharmed;
 mod valid;
@@ -18,7 +20,7 @@ pub use idle::QUIET_MILLIS;
 pub type Check = fn(&Evidence) -> Vec<Violation>;
 
 /// Every oracle, by the name that reports and exit codes use.
-pub const ALL: [(&str, Check); 7] = [
+pub const ALL: [(&str, Check); 9] = [
     (valid::NAME, valid::check),
     (durable::NAME, durable::check),
     (point_in_time::NAME, point_in_time::check),
@@ -26,6 +28,8 @@ pub const ALL: [(&str, Check); 7] = [
     (catches_up::NAME, catches_up::check),
     (honest::NAME, honest::check),
     (idle::NAME, idle::check),
+    (damage::NAME, damage::check),
+    (leftovers::NAME, leftovers::check),
 ];
 
 /// Asks every oracle.
@@ -80,6 +84,7 @@ pub(crate) mod fixture {
             history,
             claims: Vec::new(),
             restores: Vec::new(),
+            damaged: Vec::new(),
             caught_up_after: Some(10),
             stopped: Some((Ok(()), 10)),
             ledger: Ledger::default(),
@@ -110,9 +115,11 @@ pub(crate) mod fixture {
             started_millis: 3_000,
             ended_millis: 3_100,
             asked,
+            exposed: false,
             claimed: None,
             heads: (Some(2), Some(2)),
             outcome: Ok((bytes, Some(replicator::ltx::Txid(1)))),
+            beside: Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! replicated before that moment. The second holds while level-0 files are kept; after that a moment is only as fine
 //! as compaction left it.
 
-use crate::evidence::{Asked, Evidence, RestoreRun, Violation};
+use crate::evidence::{Asked, Evidence, RestoreError, RestoreRun, Violation};
 
 use super::valid::states_of;
 
@@ -14,7 +14,10 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
 
 fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
     let Asked::Before(millis) = restore.asked else { return None };
-    let Ok((bytes, _)) = &restore.outcome else { return None };
+    let (bytes, _) = match &restore.outcome {
+        Ok(restored) => restored,
+        Err(error) => return refused(evidence, restore, millis, error),
+    };
     let states = states_of(&evidence.history, bytes);
     let violation = |promised: &str, happened: String| {
         Some(Violation { oracle: NAME, at_millis: restore.ended_millis, promised: promised.into(), happened })
@@ -44,6 +47,25 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
     None
 }
 
+/// A moment inside the retention, at which something had been replicated, can be restored.
+fn refused(
+    evidence: &Evidence,
+    restore: &RestoreRun,
+    millis: u64,
+    error: &RestoreError,
+) -> Option<Violation> {
+    let kept_millis = u64::from(evidence.plan.replicator.retention_millis);
+    let was_replicated =
+        evidence.claims.iter().any(|claim| claim.at_millis < millis && claim.state.is_some());
+    let is_kept = millis + kept_millis > restore.started_millis;
+    (was_replicated && is_kept && !restore.exposed).then(|| Violation {
+        oracle: NAME,
+        at_millis: restore.ended_millis,
+        promised: "a point in time inside the retention can be restored".into(),
+        happened: format!("asked for {millis} ms: {}", error.message),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use crate::evidence::Asked;
@@ -56,5 +78,26 @@ mod tests {
         assert_eq!(super::check(&evidence), []);
         evidence.restores.push(fixture::restored(Asked::Before(fixture::NEWEST_AT - 1), newest));
         assert_eq!(super::check(&evidence).len(), 1);
+    }
+
+    #[test]
+    fn a_refused_moment_that_was_replicated_is_seen() {
+        let (mut evidence, newest) = fixture::evidence();
+        let claim = |at_millis| crate::evidence::Claim {
+            at_millis,
+            state: Some(0),
+            txid: None,
+            synced_millis: at_millis,
+        };
+        let mut restore = fixture::restored(Asked::Before(fixture::NEWEST_AT), newest);
+        restore.outcome = Err(crate::evidence::RestoreError { kind: None, message: "no such state".into() });
+        evidence.plan.replicator.retention_millis = 10_000;
+        evidence.restores.push(restore);
+        evidence.claims.push(claim(fixture::NEWEST_AT));
+        assert_eq!(super::check(&evidence), [], "nothing was claimed before that moment");
+        evidence.claims.push(claim(fixture::NEWEST_AT - 1));
+        assert_eq!(super::check(&evidence).len(), 1);
+        evidence.restores[0].started_millis = 100_000;
+        assert_eq!(super::check(&evidence), [], "it is older than what is kept");
     }
 }

@@ -23,7 +23,7 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
             "a restored database equals a committed state, page by page".to_owned(),
             format!("TXID {txid:?} gives {}", difference(&evidence.history, bytes, restore)),
         ),
-        Err(error) if error.kind == Some(ErrorKind::Corrupt) => (
+        Err(error) if error.kind == Some(ErrorKind::Corrupt) && !restore.exposed => (
             "what was stored can be restored".to_owned(),
             format!("the restore found corruption that nobody injected: {}", error.message),
         ),

@@ -60,6 +60,9 @@ pub trait Cloud {
     fn rot(&self, key: &str, offset: usize, mask: u8);
     /// Multipart uploads begun and neither completed nor aborted.
     fn unfinished_uploads(&self) -> usize;
+    /// Removes, cuts or changes one object behind everybody's back, after mending what the last `round` spoiled. Says
+    /// what, and whether the newest transaction went with it; `None` where that cannot be done.
+    fn spoil(&self, round: u64) -> Option<(String, bool)>;
 }
 
 impl Cloud for Arc<Store> {
@@ -108,6 +111,45 @@ impl Cloud for Arc<Store> {
         // The bucket interface has no trace of an upload that was never completed.
         0
     }
+
+    fn spoil(&self, round: u64) -> Option<(String, bool)> {
+        let number = |name, bound: usize| self.context.choices.below(name, round, bound as u64) as usize;
+        let mut state = self.lock();
+        let sound = state.sound.take().unwrap_or_else(|| state.objects.clone());
+        state.objects.clone_from(&sound);
+        state.sound = Some(sound);
+        let keys: Vec<String> = state.objects.keys().cloned().collect();
+        let key = keys.get(number("spoil.key", keys.len().max(1)))?;
+        let size = state.objects[key].data.len();
+        let what = match number("spoil.how", 4) {
+            0 | 1 => {
+                state.objects.remove(key);
+                "removed".to_owned()
+            }
+            2 => {
+                let len = number("spoil.at", size);
+                let object = state.objects.get_mut(key)?;
+                object.data.truncate(len);
+                format!("cut to {len} of {size} bytes")
+            }
+            _ => {
+                let at = number("spoil.at", size);
+                let object = state.objects.get_mut(key)?;
+                let mut data = object.data.to_vec();
+                data[at] ^= 1 << number("spoil.bit", 8);
+                object.data = data.into();
+                format!("byte {at} of {size} changed")
+            }
+        };
+        // Names end with the last transaction, in hexadecimal of fixed length.
+        let last = |key: &String| key.rsplit('-').next().map(str::to_owned);
+        let newest = keys.iter().filter_map(last).max();
+        let newest_gone = state.objects.keys().filter_map(last).max() != newest;
+        let text = format!("{key} {what}");
+        drop(state);
+        self.context.event("store", Mark::Fault, text.clone());
+        Some((text, newest_gone))
+    }
 }
 
 /// One object at one time.
@@ -139,6 +181,8 @@ struct State {
     outage: bool,
     expired: bool,
     listing_lag: u64,
+    /// The objects before one of them was spoiled.
+    sound: Option<BTreeMap<String, Object>>,
 }
 
 impl State {

@@ -38,6 +38,7 @@ impl Intercept for DialectHeaders {
             request.headers_mut().insert("x-tigris-consistent", "true");
         }
         if self.strips_id
+            && !planted!("sdk-parameter-stays")
             && let Some(uri) = without_id(request.uri())
         {
             request.set_uri(uri)?;

@@ -54,7 +54,7 @@ pub(super) async fn list(
 
 /// The token of the next page, `None` after the last. A listing that cannot go on is an error, never an end.
 fn next_token(page: &ListObjectsV2Output, current: Option<&str>) -> Result<Option<String>, Failure> {
-    if !page.is_truncated.unwrap_or(page.next_continuation_token.is_some()) {
+    if planted!("first-page-only") || !page.is_truncated.unwrap_or(page.next_continuation_token.is_some()) {
         return Ok(None);
     }
     match page.next_continuation_token.as_deref() {

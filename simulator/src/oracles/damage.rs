@@ -1,0 +1,57 @@
+//! Damage is reported, never returned: after an object was removed, cut or changed behind the store's back, a restore
+//! gives an error, or the newest state all the same because it did not need that object.
+//!
+//! One thing nobody can notice from listings alone: that the object with the newest transaction is gone. Then the
+//! state before it must come out.
+
+use crate::evidence::{Damaged, Evidence, Violation};
+
+use super::valid::states_of;
+
+pub const NAME: &str = "damage";
+
+pub fn check(evidence: &Evidence) -> Vec<Violation> {
+    evidence.damaged.iter().filter_map(|damaged| one(evidence, damaged)).collect()
+}
+
+fn one(evidence: &Evidence, damaged: &Damaged) -> Option<Violation> {
+    let Ok((bytes, txid)) = &damaged.restore.outcome else { return None };
+    let states = states_of(&evidence.history, bytes);
+    let newest = evidence.history.head()?;
+    let is_right = states.contains(&newest) || damaged.newest_gone && !states.is_empty();
+    (!is_right).then(|| Violation {
+        oracle: NAME,
+        at_millis: damaged.restore.ended_millis,
+        promised: "damage to the replica is reported, never returned as a database".into(),
+        happened: format!("{}; TXID {txid:?} gave states {states:?}, the newest is {newest}", damaged.what),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::{Asked, RestoreError};
+    use crate::oracles::fixture;
+
+    #[test]
+    fn an_old_or_wrong_state_after_damage_is_seen_and_an_error_is_fine() {
+        let (mut evidence, newest) = fixture::evidence();
+        let damaged = |bytes: Vec<u8>, newest_gone| {
+            let restore = fixture::restored(Asked::Latest, bytes);
+            vec![Damaged { what: "1-1 removed".into(), newest_gone, restore }]
+        };
+        evidence.damaged = damaged(newest.clone(), false);
+        assert_eq!(check(&evidence), []);
+        evidence.damaged = damaged(fixture::first_image(), true);
+        assert_eq!(check(&evidence), []);
+        evidence.damaged = damaged(fixture::first_image(), false);
+        assert_eq!(check(&evidence).len(), 1);
+        let mut wrong = newest;
+        wrong[5000] ^= 1;
+        evidence.damaged = damaged(wrong, true);
+        assert_eq!(check(&evidence).len(), 1);
+        let error = RestoreError { kind: Some(replicator::ErrorKind::Corrupt), message: "cut".into() };
+        evidence.damaged[0].restore.outcome = Err(error);
+        assert_eq!(check(&evidence), []);
+    }
+}
