@@ -54,7 +54,8 @@ fn refused(
     millis: u64,
     error: &RestoreError,
 ) -> Option<Violation> {
-    let kept_millis = u64::from(evidence.plan.replicator.retention_millis);
+    let kept_millis = evidence.plan.settings().map(|settings| settings.retention_millis).min();
+    let kept_millis = u64::from(kept_millis.unwrap_or(0));
     let was_replicated =
         evidence.claims.iter().any(|claim| claim.at_millis < millis && claim.state.is_some());
     let is_kept = millis + kept_millis > restore.started_millis;
