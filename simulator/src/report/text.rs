@@ -36,7 +36,7 @@ pub fn one_screen(plan: &Plan, outcome: &Outcome, command: &str) -> String {
 }
 
 /// The last events of each important kind before the violation, in order.
-fn decisive(events: &[Event], at_millis: u64) -> Vec<&Event> {
+pub(super) fn decisive(events: &[Event], at_millis: u64) -> Vec<&Event> {
     let before: Vec<&Event> = events.iter().filter(|e| e.at_millis <= at_millis || at_millis == 0).collect();
     let last = |mark: Mark, most: usize| {
         let of_kind = before.iter().enumerate().filter(move |(_, event)| event.mark == mark);
