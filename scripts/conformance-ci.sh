@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The conformance suite on everything that can be started here, as root, after `cargo test --workspace` has built the
+# binaries: embedded server, TLS, all dialects, s3s-fs, versitygw, Ceph; then the random requests, and the page.
+# A target that does not come up is a failure, and so is a result that is not declared. Installs what it needs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bin=${CARGO_TARGET_DIR:-target}/debug
+export TOOLS=${TOOLS:-$PWD/.cache/tools}
+"$bin/conformance" run ci --strict
+"$bin/conformance" diff versitygw
+"$bin/conformance" diff ceph-rgw
+"$bin/conformance" page --check
