@@ -156,7 +156,8 @@ mod tests {
         let content: Vec<u8> =
             (0..160_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
         let content = &content[..150_000];
-        let mut frame = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        let blocks = lz4_flex::frame::FrameInfo::new().block_size(lz4_flex::frame::BlockSize::Max64KB);
+        let mut frame = lz4_flex::frame::FrameEncoder::with_frame_info(blocks, Vec::new());
         frame.write_all(content).unwrap();
         let frame = frame.finish().unwrap();
         assert_eq!(inflate(&frame).unwrap(), content);
