@@ -163,3 +163,12 @@ async fn equal_requests_give_equal_logs() {
     }
     assert_eq!(logs[0], logs[1]);
 }
+
+/// Found by `conformance diff` on versitygw and Ceph: the server died over it, and hung up.
+#[tokio::test]
+async fn the_last_bytes_of_an_empty_object_are_refused() {
+    let (_loopback, client) = server(|_| Fault::default()).await;
+    client.send(&put("a", "")).await.unwrap();
+    let answer = client.send(&get("a").header("range", "bytes=-7")).await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.code()), (416, "InvalidRange".into()));
+}
