@@ -9,9 +9,6 @@ use std::time::{Duration, Instant};
 
 use conformance::replica::Store;
 
-/// Between two looks: the resolution of every lag.
-const LOOK: Duration = Duration::from_millis(1);
-
 /// Keys by the moment they were first seen.
 pub struct Arrivals {
     seen: Arc<Mutex<BTreeMap<String, Instant>>>,
@@ -20,11 +17,11 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Begins to watch.
+    /// Begins to watch. `pause` is the time between two looks: the resolution of every lag.
     ///
     /// # Errors
     /// If no thread can be had.
-    pub fn watch(store: Box<dyn Store + Send>) -> io::Result<Self> {
+    pub fn watch(store: Box<dyn Store + Send>, pause: Duration) -> io::Result<Self> {
         let (seen, stop) = (Arc::<Mutex<BTreeMap<String, Instant>>>::default(), Arc::<AtomicBool>::default());
         let (noted, stopped) = (Arc::clone(&seen), Arc::clone(&stop));
         let thread = std::thread::Builder::new().name("arrivals".to_owned()).spawn(move || {
@@ -39,7 +36,7 @@ impl Arrivals {
                     }
                 }
                 drop(noted);
-                std::thread::sleep(LOOK);
+                std::thread::sleep(pause);
             }
         })?;
         Ok(Self { seen, stop, thread: Some(thread) })

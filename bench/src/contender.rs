@@ -68,13 +68,19 @@ impl Contender {
         Process::start(&mut command, &folder.join("replicate.log"))
     }
 
-    /// Starts `restore` of the newest state, without SQLite's own check afterwards.
+    /// Starts `restore` of the newest state, with these further arguments.
     ///
     /// # Errors
     /// If the program cannot be started.
-    pub fn restore(&self, folder: &Path, site: &Site, output: &Path) -> io::Result<Process> {
+    pub fn restore(
+        &self,
+        folder: &Path,
+        site: &Site,
+        arguments: &[&str],
+        output: &Path,
+    ) -> io::Result<Process> {
         let mut command = self.command(site);
-        command.args(["restore", "-integrity-check", "none", "-o"]).arg(output).arg(&site.url);
+        command.arg("restore").args(arguments).arg("-o").arg(output).arg(&site.url);
         Process::start(&mut command, &folder.join("restore.log"))
     }
 }

@@ -2,16 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Figures by name; the unit is in the name.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures(pub BTreeMap<String, f64>);
 
 impl Figures {
     /// Sets one.
     pub fn set(&mut self, name: impl Into<String>, value: f64) {
         self.0.insert(name.into(), value);
+    }
+
+    /// Sets the median and the 99th percentile of lags in milliseconds.
+    pub fn set_lags(&mut self, lags: &mut [f64]) {
+        self.set("lag p50 ms", percentile(lags, 0.5));
+        self.set("lag p99 ms", percentile(lags, 0.99));
     }
 
     /// The mean of each figure; a round without it counts as 0, as for a kind of request that was not made.
@@ -34,12 +40,12 @@ pub fn percentile(values: &mut [f64], share: f64) -> f64 {
 }
 
 /// Both contenders on one workload.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Comparison {
     /// The workload.
-    pub workload: &'static str,
+    pub workload: String,
     /// Where the replica went.
-    pub place: &'static str,
+    pub place: String,
     /// Means over the rounds.
     pub ours: Figures,
     /// Means over the rounds.
@@ -67,7 +73,8 @@ mod tests {
         let round = |value| Figures([("cpu s".to_owned(), value)].into());
         assert_eq!(Figures::mean(&[round(1.0), round(3.0)]), round(2.0));
         assert_eq!(percentile(&mut [5.0, 1.0, 3.0], 0.5), 3.0);
-        let comparison = Comparison { workload: "w", place: "s3", ours: round(1.0), litestream: round(4.0) };
+        let (workload, place) = ("w".to_owned(), "s3".to_owned());
+        let comparison = Comparison { workload, place, ours: round(1.0), litestream: round(4.0) };
         assert_eq!(comparison.ratios().collect::<Vec<_>>(), [("cpu s", 1.0, 4.0, Some(0.25))]);
     }
 }

@@ -4,9 +4,11 @@
 //! result is wrong.
 
 pub mod arrivals;
+pub mod chart;
 pub mod contender;
 pub mod content;
 pub mod figures;
+pub mod lag;
 pub mod measure;
 pub mod stage;
 pub mod workloads;

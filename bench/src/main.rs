@@ -21,6 +21,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Compare(Compare),
+    Chart(Chart),
 }
 
 /// Plays each workload with ours and with Litestream 0.5.17, in turn, and prints ratios.
@@ -43,9 +44,22 @@ struct Compare {
     json: Option<PathBuf>,
 }
 
+/// Draws what `compare --json` has written.
+#[derive(clap::Args)]
+struct Chart {
+    /// The figures.
+    json: PathBuf,
+    /// The picture to write.
+    #[arg(default_value = "bench/figures.svg")]
+    svg: PathBuf,
+}
+
 fn main() -> ExitCode {
-    let Command::Compare(arguments) = Cli::parse().command;
-    match compare(&arguments) {
+    let result = match Cli::parse().command {
+        Command::Compare(arguments) => compare(&arguments),
+        Command::Chart(arguments) => draw(&arguments),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("Error: {error}");
@@ -81,6 +95,12 @@ fn compare(arguments: &Compare) -> Result<()> {
     Ok(())
 }
 
+fn draw(arguments: &Chart) -> Result<()> {
+    let comparisons: Vec<Comparison> = serde_json::from_str(&std::fs::read_to_string(&arguments.json)?)?;
+    std::fs::write(&arguments.svg, bench::chart::svg(&comparisons))?;
+    Ok(())
+}
+
 fn in_turn(
     workload: &Workload,
     place: Place,
@@ -98,7 +118,7 @@ fn in_turn(
         }
     }
     let [ours, litestream] = figures.map(|rounds| Figures::mean(&rounds));
-    Ok(Comparison { workload: workload.name, place: place.name(), ours, litestream })
+    Ok(Comparison { workload: workload.name.to_owned(), place: place.name().to_owned(), ours, litestream })
 }
 
 fn print(comparison: &Comparison) {

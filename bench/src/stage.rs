@@ -95,14 +95,14 @@ impl Stage {
         contender.replicate(self.folder(), &[(self.database(), self.site.lines.clone())], &self.site)
     }
 
-    /// Watches for objects.
+    /// Watches for objects, with `pause` between two looks.
     ///
     /// # Errors
     /// If no thread can be had.
-    pub fn arrivals(&self) -> io::Result<Arrivals> {
+    pub fn arrivals(&self, pause: Duration) -> io::Result<Arrivals> {
         match self.site.server() {
-            Some(server) => Arrivals::watch(Box::new(Embedded::new(server, "backups", "some/app"))),
-            None => Arrivals::watch(Box::new(Directory::new(&self.folder().join("replica")))),
+            Some(server) => Arrivals::watch(Box::new(Embedded::new(server, "backups", "some/app")), pause),
+            None => Arrivals::watch(Box::new(Directory::new(&self.folder().join("replica"))), pause),
         }
     }
 
@@ -223,12 +223,13 @@ pub fn fill(db: &Connection, rows: u64, per_commit: u64) -> Result<()> {
     Ok(())
 }
 
-/// Changes `count` rows, scattered over the table, in one transaction.
+/// Changes `count` rows, scattered over the table, in one transaction, whose number goes into the database header.
 ///
 /// # Errors
 /// As SQLite's.
-pub fn update(db: &Connection, noise: &mut Noise, rows: u64, count: u64) -> Result<()> {
+pub fn update(db: &Connection, noise: &mut Noise, rows: u64, count: u64, number: u64) -> Result<()> {
     db.execute_batch("BEGIN IMMEDIATE")?;
+    db.pragma_update(None, "user_version", number.cast_signed())?;
     let mut update = db.prepare("UPDATE t SET number = number + 1 WHERE id = ?1")?;
     for _ in 0..count {
         update.execute([1 + noise.below(rows).cast_signed()])?;

@@ -7,11 +7,18 @@ use super::Scale;
 use crate::Result;
 use crate::contender::Contender;
 use crate::content::Noise;
-use crate::figures::{Figures, percentile};
+use crate::figures::Figures;
+use crate::lag;
 use crate::stage::{Place, Stage, fill, update};
 
 /// Long enough for both to be idle again: Litestream looks once a second.
 const IDLE: Duration = Duration::from_millis(2500);
+
+/// Between two looks for new objects, where lags are a few milliseconds.
+const CLOSE_LOOK: Duration = Duration::from_millis(1);
+
+/// Between two looks under load: seldom enough not to disturb it.
+const LOOSE_LOOK: Duration = Duration::from_millis(10);
 
 /// As many rows as fast as SQLite takes them, 200 to a transaction.
 pub fn bulk(contender: &Contender, place: Place, scale: Scale) -> Result<Figures> {
@@ -36,15 +43,20 @@ pub fn updates(contender: &Contender, place: Place, scale: Scale) -> Result<Figu
     let process = stage.replicate(contender)?;
     stage.wait_for_content(&db)?;
     let mut noise = Noise::new(11);
+    let arrivals = stage.arrivals(LOOSE_LOOK)?;
     let meter = stage.meter(&process)?;
     let began = Instant::now();
+    let mut commits = Vec::new();
     for tick in 0..scale.seconds * 50 {
-        update(&db, &mut noise, rows, 20)?;
+        update(&db, &mut noise, rows, 20, tick + 1)?;
+        commits.push(Instant::now());
         let next = began + Duration::from_millis(20 * (tick + 1).min(u64::MAX / 20));
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     stage.wait_for_content(&db)?;
-    Ok(stage.since(&meter, &process)?)
+    let mut figures = stage.since(&meter, &process)?;
+    figures.set_lags(&mut lag::of_commits(&*stage.site.store, &arrivals.seen(), &commits)?);
+    Ok(figures)
 }
 
 /// One commit at a time, with a pause: how long until an object holds it.
@@ -54,13 +66,13 @@ pub fn after_idle(contender: &Contender, place: Place, scale: Scale) -> Result<F
     fill(&db, 100, 100)?;
     let process = stage.replicate(contender)?;
     stage.wait_for_content(&db)?;
-    let arrivals = stage.arrivals()?;
+    let arrivals = stage.arrivals(CLOSE_LOOK)?;
     let mut noise = Noise::new(13);
     let mut lags = Vec::new();
-    for _ in 0..scale.seconds {
+    for number in 1..=scale.seconds {
         std::thread::sleep(IDLE);
         let before = arrivals.seen();
-        update(&db, &mut noise, 100, 1)?;
+        update(&db, &mut noise, 100, 1, number)?;
         let committed = Instant::now();
         let arrived = conformance::process::wait_for("object", Duration::from_secs(10), || {
             let new: BTreeMap<_, _> =
@@ -74,8 +86,7 @@ pub fn after_idle(contender: &Contender, place: Place, scale: Scale) -> Result<F
         return Err(format!("{} has ended", contender.name).into());
     }
     let mut figures = Figures::default();
-    figures.set("lag p50 ms", percentile(&mut lags, 0.5));
-    figures.set("lag p99 ms", percentile(&mut lags, 0.99));
+    figures.set_lags(&mut lags);
     Ok(figures)
 }
 

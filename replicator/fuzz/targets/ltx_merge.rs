@@ -47,7 +47,7 @@ fn merge(files: &[&[u8]], piece: usize) -> Result<Vec<u8>> {
                 let begun = encoder.insert(Encoder::new(header)?);
                 output.extend_from_slice(&begun.header_bytes());
             }
-            MergeEvent::Page { number, data } => {
+            MergeEvent::Page { number, data, .. } => {
                 let encoder = encoder.as_mut().expect("the header comes first");
                 encoder.page(number, data, &mut output).expect("a merge gives pages that can be written");
             }

@@ -1,18 +1,19 @@
 //! The compactor of one replica: keeps the inventory, runs due merges, enforces retention.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::copies::{Copies, LocalCopy};
 use super::merge_job::{self, Place};
 use super::plan::{self, Next};
 use super::schedule;
 use crate::bucket::{Bucket, DeleteFailure};
 use crate::error::Result;
 use crate::host::{Host, UnixMillis};
+use crate::ltx::Txid;
 use crate::replica::{Entry, Gap, Inventory, Level, Level0Files, LtxName, Retention};
 
 /// Keys per batch of deletions; what S3 takes in one request.
@@ -66,7 +67,6 @@ pub struct Compactor {
     host: Host,
     bucket: Arc<dyn Bucket>,
     settings: Settings,
-    local_l0: Option<PathBuf>,
     /// Wall clock and monotonic clock when this began.
     began: (UnixMillis, Instant),
     /// Held while merging or deleting.
@@ -80,6 +80,8 @@ struct State {
     inventory: Option<Inventory>,
     /// Published while there was no inventory.
     noted: Vec<Entry>,
+    /// Files on this host that were published and wait for level 1.
+    copies: Copies,
     /// When each compaction level was last brought up to date, by level number.
     done: [Option<UnixMillis>; 9],
     /// Objects whose content is wrong. Treated as absent, so that a snapshot can take their place.
@@ -95,17 +97,16 @@ struct State {
 }
 
 impl Compactor {
-    /// A compactor that will list `bucket` when first needed. `local_l0` is a directory with local copies of
-    /// published level-0 files under their file names.
+    /// A compactor that will list `bucket` when first needed.
     ///
     /// # Panics
     /// If `settings` has more than 8 levels.
     #[must_use]
-    pub fn new(host: Host, bucket: Arc<dyn Bucket>, settings: Settings, local_l0: Option<PathBuf>) -> Self {
+    pub fn new(host: Host, bucket: Arc<dyn Bucket>, settings: Settings) -> Self {
         assert!(settings.levels.len() <= 8, "levels above 8 do not exist");
         let began = (host.clock.now(), Instant::now());
         let running = tokio::sync::Mutex::new(());
-        Self { host, bucket, settings, local_l0, began, running, state: Mutex::default() }
+        Self { host, bucket, settings, began, running, state: Mutex::default() }
     }
 
     /// Takes a listing that the caller has just made, which saves one.
@@ -116,6 +117,20 @@ impl Compactor {
     /// Takes note of a file that was published by somebody else in this process.
     pub fn note_published(&self, name: LtxName, size: u64, time: UnixMillis) {
         self.state().note(Entry { name, size, modified: Some(time) });
+    }
+
+    /// Takes note of a level-0 file of one transaction that was published from a file on this host. That file is to
+    /// stay where it is while [`Compactor::needs_copies_from`] says so; if it does not, the object is read.
+    pub fn note_copy(&self, txid: Txid, copy: LocalCopy) {
+        if !self.settings.levels.is_empty() {
+            self.state().copies.add(txid, copy);
+        }
+    }
+
+    /// The oldest transaction whose local file compaction has yet to read; none if there is nothing to be read.
+    #[must_use]
+    pub fn needs_copies_from(&self) -> Option<Txid> {
+        self.state().copies.first()
     }
 
     /// What the bucket holds, as far as is known; `None` if it must be listed first.
@@ -242,8 +257,11 @@ impl Compactor {
     }
 
     async fn merge(&self, level: Level, inputs: &[Entry], now: UnixMillis) -> Result<Merged> {
-        let local_dir = self.local_l0.as_deref().filter(|_| level == Level::L1);
-        let place = Place { host: &self.host, bucket: &*self.bucket, local_dir };
+        let place = Place { host: &self.host, bucket: &*self.bucket };
+        let inputs: Vec<_> = {
+            let state = self.state();
+            inputs.iter().map(|entry| (*entry, state.copies.of(entry))).collect()
+        };
         let outcome = merge_job::run(place, level, inputs).await.map_err(|failed| {
             self.state().corrupt.extend(failed.corrupt);
             failed.error
@@ -251,6 +269,7 @@ impl Compactor {
         let merge_job::Outcome { name, size, timestamp, inputs } = outcome;
         tracing::debug!(%name, size, inputs, timestamp = timestamp.0, "compacted");
         self.note_published(name, size, now);
+        self.state().copies.forget_to(name.max);
         Ok(Merged { name, size, inputs })
     }
 

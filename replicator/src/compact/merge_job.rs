@@ -1,11 +1,10 @@
 //! One merge: inputs in chunks → newest pages → one object, published only when every input was found complete.
 
-use std::path::Path;
-
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::input::Input;
+use super::copies::LocalCopy;
+use super::input::{self, Input};
 use crate::bucket::{Bucket, PutCondition, PutOptions, PutOutcome, Upload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{BoxFuture, Host, UnixMillis};
@@ -53,21 +52,24 @@ impl Failed {
 pub(super) struct Place<'a> {
     pub(super) host: &'a Host,
     pub(super) bucket: &'a dyn Bucket,
-    /// Directory with local copies of the inputs, which are then preferred.
-    pub(super) local_dir: Option<&'a Path>,
 }
 
-/// Merges consecutive files into one of `level`.
+/// Merges consecutive files into one of `level`. Local copies of the inputs are preferred.
 ///
 /// # Errors
 /// Nothing is published then. `Conflict` if other bytes are already there under that name.
-pub(super) async fn run(place: Place<'_>, level: Level, entries: &[Entry]) -> Result<Outcome, Failed> {
+pub(super) async fn run(
+    place: Place<'_>,
+    level: Level,
+    mut inputs: Vec<(Entry, Option<LocalCopy>)>,
+) -> Result<Outcome, Failed> {
     let mut from_local = false;
-    match attempt(place, level, entries, &mut from_local).await {
+    match attempt(place, level, &inputs, &mut from_local).await {
         // A damaged or vanishing local copy must not stop compaction: the published objects are the truth.
         Err(Failed { error, .. }) if from_local && error.kind() != ErrorKind::Conflict => {
             tracing::warn!(%error, "merging from local copies failed; using the published objects");
-            attempt(Place { local_dir: None, ..place }, level, entries, &mut false).await
+            inputs.iter_mut().for_each(|(_, copy)| *copy = None);
+            attempt(place, level, &inputs, &mut false).await
         }
         result => result,
     }
@@ -76,10 +78,10 @@ pub(super) async fn run(place: Place<'_>, level: Level, entries: &[Entry]) -> Re
 async fn attempt(
     place: Place<'_>,
     level: Level,
-    entries: &[Entry],
+    inputs: &[(Entry, Option<LocalCopy>)],
     from_local: &mut bool,
 ) -> Result<Outcome, Failed> {
-    let mut inputs = entries.iter().map(|&entry| Input::new(entry, place, entries.len())).collect();
+    let mut inputs = input::of_merge(place.bucket, inputs);
     let firsts = open(place, &mut inputs).await;
     *from_local = inputs.iter().any(Input::is_local);
     let firsts = firsts?;
@@ -180,11 +182,14 @@ async fn copy(
                 let output = output.insert(Output::begin(place, level, &header).await?);
                 output.buffer.extend_from_slice(&begun.header_bytes());
             }
-            MergeEvent::Page { number, data } => {
+            MergeEvent::Page { number, data, block } => {
                 let (Some(encoder), Some(output)) = (&mut encoder, &mut *output) else {
                     unreachable!("a merge begins with a header")
                 };
-                encoder.page(number, data, &mut output.buffer)?;
+                match block {
+                    Some(block) => encoder.page_as_stored(number, data, block, &mut output.buffer)?,
+                    None => encoder.page(number, data, &mut output.buffer)?,
+                }
                 output.flush(OUTPUT_CHUNK).await?;
             }
             MergeEvent::End => break,

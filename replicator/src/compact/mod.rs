@@ -5,12 +5,14 @@
 //! only at the start and after errors. Must not know about databases or WALs, and never writes level 0 or snapshots.
 
 mod compactor;
+mod copies;
 mod input;
 mod merge_job;
 pub mod plan;
 pub mod schedule;
 
 pub use compactor::{Compactor, Merged, Released, Report, Settings};
+pub use copies::LocalCopy;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! [`Watch`] on Linux: one inotify descriptor for all watched files.
 //!
-//! Watches are one-shot and armed anew for each wait, so a busy log costs one event per look, not one per write.
+//! Watches are one-shot and armed anew once they have fired, so a busy log costs one event per look, not one per
+//! write, and a log that nobody writes costs nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,11 @@ impl Hub {
 
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<i32, Arc<Notify>>> {
         self.waiting.lock().expect("nothing panics while holding the map")
+    }
+
+    /// Whether the event has not fired yet.
+    fn is_armed(&self, descriptor: &WatchDescriptor) -> bool {
+        self.waiting().contains_key(&descriptor.get_watch_descriptor_id())
     }
 
     /// Arms one event for `path`. The map is locked meanwhile, so that the event finds its entry.
@@ -85,8 +91,11 @@ impl Watch for InotifyWatch {
 
 impl Watcher for InotifyWatcher {
     fn changed(&mut self) -> BoxFuture<'_, ()> {
-        // Armed before the future is first polled: what changes from now on is reported.
-        self.armed = self.hub.arm(&self.path, &self.notify);
+        // Armed before the future is first polled: what changes from now on is reported. What is still armed from an
+        // earlier wait reports that as well, and arming costs a system call and a lookup of the path.
+        if !self.armed.as_ref().is_some_and(|descriptor| self.hub.is_armed(descriptor)) {
+            self.armed = self.hub.arm(&self.path, &self.notify);
+        }
         let notify = &self.notify;
         match self.armed {
             Some(_) => Box::pin(notify.notified()),

@@ -4,6 +4,7 @@
 //! equivalents (clippy's `disallowed-methods` guards it). Waiting is done with `tokio::time`, which a simulation
 //! already controls; *decisions* about time use [`Clock`].
 
+mod brief;
 #[cfg(target_os = "linux")]
 mod inotify;
 pub mod os;
@@ -182,6 +183,11 @@ pub type Work = Box<dyn FnOnce() + Send>;
 pub trait Blocking: Send + Sync {
     /// Runs `work` to its end. Dropping the future does not stop work that has begun.
     fn run(&self, work: Work) -> BoxFuture<'static, ()>;
+
+    /// As [`Blocking::run`], for work of microseconds that hundreds of tasks may ask for at the same moment.
+    fn run_brief(&self, work: Work) -> BoxFuture<'static, ()> {
+        self.run(work)
+    }
 }
 
 impl Host {
@@ -194,15 +200,35 @@ impl Host {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let (send, receive) = tokio::sync::oneshot::channel();
-        self.blocking
-            .run(Box::new(move || {
-                // The receiver is gone only if the caller was cancelled; then nobody wants the result.
-                let _ = send.send(f());
-            }))
-            .await;
-        receive.await.expect("blocking work ends by sending its result, or by a panic")
+        let (work, result) = with_result(f);
+        self.blocking.run(work).await;
+        result.await.expect("blocking work ends by sending its result, or by a panic")
     }
+
+    /// As [`Host::blocking`], for work that takes microseconds.
+    ///
+    /// # Panics
+    /// If `f` panicked.
+    pub async fn blocking_brief<T, F>(&self, f: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let (work, result) = with_result(f);
+        self.blocking.run_brief(work).await;
+        result.await.expect("blocking work ends by sending its result, or by a panic")
+    }
+}
+
+fn with_result<T: Send + 'static>(
+    f: impl FnOnce() -> T + Send + 'static,
+) -> (Work, tokio::sync::oneshot::Receiver<T>) {
+    let (send, receive) = tokio::sync::oneshot::channel();
+    let work = Box::new(move || {
+        // The receiver is gone only if the caller was cancelled; then nobody wants the result.
+        let _ = send.send(f());
+    });
+    (work, receive)
 }
 
 /// A byte stream to a peer.

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, Per
 use std::path::Path;
 use std::sync::Arc;
 
+use super::brief::BriefWork;
 use super::{
     Blocking, BoxFuture, Clock, Dial, DirEntry, Disk, DiskFile, Entropy, FileMetadata, Host, OpenMode,
     Stream, UnixMillis, Watch, Work,
@@ -19,7 +20,7 @@ pub fn host() -> Host {
         clock: Arc::new(SystemClock),
         disk: Arc::new(OsDisk),
         entropy: Arc::new(OsEntropy),
-        blocking: Arc::new(ThreadPool),
+        blocking: Arc::new(ThreadPool::default()),
         dial: Arc::new(TcpDial),
         watch: watch(),
         vfs: None,
@@ -64,7 +65,10 @@ impl Entropy for OsEntropy {
     }
 }
 
-struct ThreadPool;
+#[derive(Default)]
+struct ThreadPool {
+    brief: BriefWork,
+}
 
 impl Blocking for ThreadPool {
     #[expect(clippy::disallowed_methods, reason = "this is the replacement")]
@@ -76,6 +80,10 @@ impl Blocking for ThreadPool {
                 std::panic::resume_unwind(error.into_panic());
             }
         })
+    }
+
+    fn run_brief(&self, work: Work) -> BoxFuture<'static, ()> {
+        self.brief.run(work)
     }
 }
 

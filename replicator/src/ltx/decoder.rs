@@ -2,6 +2,8 @@
 //!
 //! Memory is one page, one frame and what the caller pushed but has not yet had decoded, whatever the input claims.
 
+use std::ops::Range;
+
 use lz4_flex::block::{decompress_into, get_maximum_output_size};
 
 use super::checksum::Crc;
@@ -70,6 +72,8 @@ pub struct Decoder {
     state: State,
     crc: Crc,
     page: Vec<u8>,
+    /// Where the last page lies in `buffer` as an LZ4 block, until more is pushed.
+    block: Option<Range<usize>>,
 }
 
 impl Default for Decoder {
@@ -82,13 +86,15 @@ impl Decoder {
     /// A decoder at the start of a file.
     #[must_use]
     pub fn new() -> Self {
-        Self { buffer: Vec::new(), at: 0, offset: 0, state: State::Header, crc: Crc::new(), page: Vec::new() }
+        let (buffer, page) = (Vec::new(), Vec::new());
+        Self { buffer, at: 0, offset: 0, state: State::Header, crc: Crc::new(), page, block: None }
     }
 
     /// Adds the next bytes of the file. They are copied; drain [`Decoder::next`] before pushing more.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.at);
         self.at = 0;
+        self.block = None;
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -134,6 +140,11 @@ impl Decoder {
     /// The page of the last [`Step::Page`].
     pub(super) fn page_data(&self) -> &[u8] {
         &self.page
+    }
+
+    /// The same page as the LZ4 block that it was stored as; `None` if it was a frame.
+    pub(super) fn page_block(&self) -> Option<&[u8]> {
+        self.block.clone().map(|block| &self.buffer[block])
     }
 
     fn step(&mut self) -> Result<Option<Step>> {
@@ -201,6 +212,7 @@ impl Decoder {
         let stored = if flags == PAGE_IS_BLOCK { PAGE_HEADER_LEN + 4 } else { PAGE_HEADER_LEN };
         self.crc.update(&self.buffer[self.at..self.at + stored]);
         self.crc.update(&self.page);
+        self.block = (flags == PAGE_IS_BLOCK).then(|| self.at + stored..self.at + frame_len);
         body.frames.push(u64::from(number.0), self.offset, frame_len as u64);
         self.consume(frame_len);
         self.state = State::Pages(body);

@@ -68,19 +68,48 @@ impl Encoder {
     /// `Internal` if the page may not come here: out of order, past the end, the lock page, the wrong length, or a
     /// hole in a file that must hold every page.
     pub fn page(&mut self, number: PageNumber, data: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        self.accept(number, data)?;
+        let len = compress_into_with_table(data, &mut self.compressed, &mut self.table)
+            .expect("the buffer has the maximum output size");
+        let head = self.note(number, data, len);
+        out.extend_from_slice(&head);
+        out.extend_from_slice(&self.compressed[..len]);
+        Ok(())
+    }
+
+    /// As [`Encoder::page`], for a page whose LZ4 block is at hand from a file that was decoded: nothing is compressed
+    /// again. `block` must be the one that `data` was decompressed from.
+    ///
+    /// # Errors
+    /// As [`Encoder::page`].
+    pub fn page_as_stored(
+        &mut self,
+        number: PageNumber,
+        data: &[u8],
+        block: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.accept(number, data)?;
+        let head = self.note(number, data, block.len());
+        out.extend_from_slice(&head);
+        out.extend_from_slice(block);
+        Ok(())
+    }
+
+    fn accept(&mut self, number: PageNumber, data: &[u8]) -> Result<()> {
         if data.len() != self.header.page_size.bytes() {
             return Err(misuse(format!("page {} has {} bytes", number.0, data.len())));
         }
-        self.order.accept(number).map_err(misuse)?;
-        let len = compress_into_with_table(data, &mut self.compressed, &mut self.table)
-            .expect("the buffer has the maximum output size");
+        self.order.accept(number).map_err(misuse)
+    }
+
+    /// Adds a page to checksum and index; returns what precedes its `len` compressed bytes.
+    fn note(&mut self, number: PageNumber, data: &[u8], len: usize) -> [u8; PAGE_HEADER_LEN + 4] {
         let head = block_page_header(number, u32::try_from(len).expect("at most 1.1 pages"));
         self.crc.update(&head);
         self.crc.update(data);
         self.index.push(number, (head.len() + len) as u64);
-        out.extend_from_slice(&head);
-        out.extend_from_slice(&self.compressed[..len]);
-        Ok(())
+        head
     }
 
     /// Appends the index and the trailer to `out`. The index takes up to 12 bytes per page; with very many pages,

@@ -25,6 +25,8 @@ pub enum MergeEvent<'a> {
         number: PageNumber,
         /// Exactly one page.
         data: &'a [u8],
+        /// The page as an LZ4 block, if its file stored it so.
+        block: Option<&'a [u8]>,
     },
     /// All inputs have ended and all were valid.
     End,
@@ -139,7 +141,12 @@ impl Merge {
                 order.accept(number).map_err(corrupt)?;
                 let winner = planted!("oldest-input-wins", self.waiting[self.waiting.len() - 1], newest);
                 // The winner's page stays in its decoder until that one advances.
-                return Ok(MergeEvent::Page { number, data: self.inputs[winner].decoder.page_data() });
+                let decoder = &self.inputs[winner].decoder;
+                return Ok(MergeEvent::Page {
+                    number,
+                    data: decoder.page_data(),
+                    block: decoder.page_block(),
+                });
             }
         }
     }

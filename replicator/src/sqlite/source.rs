@@ -8,7 +8,7 @@ use super::header::DbHeader;
 use super::index::SharedIndex;
 use super::log::Span;
 use super::reader::Reader;
-use super::view::{PinnedView, SourceFiles};
+use super::view::{DbFacts, FileIdentity, PinnedView, SourceFiles};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Disk, DiskFile, FileMetadata, Host, OpenMode, with_suffix};
 use crate::wal::{IndexHeader, Position};
@@ -48,6 +48,7 @@ pub enum Opened {
 /// A database that is open and pinned.
 pub struct Source {
     path: PathBuf,
+    wal_path: PathBuf,
     disk: Arc<dyn Disk>,
     vfs: Option<String>,
     busy_timeout: Duration,
@@ -99,12 +100,15 @@ impl Source {
         let index = SharedIndex::of(holder.connection())?;
         let wal_path = with_suffix(path, "-wal");
         let wal = host.disk.open(&wal_path, OpenMode::Read).map_err(|error| io("open the WAL of", error))?;
-        let files = Arc::new(SourceFiles { db_path: path.into(), db, wal });
+        let wal_facts = wal.metadata().map_err(|error| io("examine the WAL of", error))?;
+        let identities = (FileIdentity::of(&facts), FileIdentity::of(&wal_facts));
+        let files = Arc::new(SourceFiles { db_path: path.into(), db, wal, identities });
         let disk = Arc::clone(&host.disk);
         let vfs = host.vfs.clone();
         let path = path.to_owned();
         let mut source = Self {
             path,
+            wal_path,
             disk,
             vfs,
             busy_timeout,
@@ -150,19 +154,26 @@ impl Source {
     /// # Errors
     /// If the files cannot be examined for another reason than being absent.
     pub fn is_replaced(&self) -> Result<bool> {
-        let same = |path: &Path, open: std::io::Result<FileMetadata>| -> Result<bool> {
-            let io = |error| Error::io(format!("cannot examine {}", path.display()), error);
-            let open = open.map_err(io)?;
-            match self.disk.metadata(path) {
-                Ok(named) => Ok((named.device, named.inode) == (open.device, open.inode)),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-                Err(error) => Err(io(error)),
-            }
-        };
-        let wal_path = with_suffix(&self.path, "-wal");
-        let is_same =
-            same(&self.path, self.files.db.metadata())? && same(&wal_path, self.files.wal.metadata())?;
-        Ok(!is_same && !planted!("replaced-file-unnoticed"))
+        Ok(self.examine()?.is_none() && !planted!("replaced-file-unnoticed"))
+    }
+
+    /// Current facts about the database file; `None` if the database is replaced, as [`Source::is_replaced`] says.
+    ///
+    /// # Errors
+    /// As [`Source::is_replaced`].
+    pub fn examine(&self) -> Result<Option<DbFacts>> {
+        let (db_id, wal_id) = self.files.identities;
+        let Some(db) = self.named(&self.path, db_id)? else { return Ok(None) };
+        Ok(self.named(&self.wal_path, wal_id)?.map(|_| DbFacts::of(&db)))
+    }
+
+    /// Facts about what `path` names, if that is the open file `identity`.
+    fn named(&self, path: &Path, identity: FileIdentity) -> Result<Option<FileMetadata>> {
+        match self.disk.metadata(path) {
+            Ok(named) => Ok(Some(named).filter(|named| FileIdentity::of(named) == identity)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(format!("cannot examine {}", path.display()), error)),
+        }
     }
 
     /// Moves the pin to the current end of the log, so that checkpoints may copy back what has been copied out.

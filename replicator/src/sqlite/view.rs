@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::header::DbHeader;
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::DiskFile;
+use crate::host::{DiskFile, FileMetadata};
 use crate::ltx::{PageNumber, PageSize};
 use crate::wal::{FRAME_HEADER_SIZE, Position, frame_offset};
 
@@ -22,12 +22,38 @@ pub struct DbFacts {
     pub changed_nanos: i64,
 }
 
+impl DbFacts {
+    pub(super) fn of(metadata: &FileMetadata) -> Self {
+        Self {
+            device: metadata.device,
+            inode: metadata.inode,
+            len: metadata.len,
+            changed_nanos: metadata.changed_nanos,
+        }
+    }
+}
+
+/// Which file it is, whatever its name; fixed as long as it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl FileIdentity {
+    pub(super) fn of(metadata: &FileMetadata) -> Self {
+        Self { device: metadata.device, inode: metadata.inode }
+    }
+}
+
 /// The open database and WAL files. Shared by whoever reads pages; the descriptors stay open as long as anybody
 /// holds this, because closing one drops the process's SQLite locks.
 pub struct SourceFiles {
     pub(super) db_path: Box<Path>,
     pub(super) db: Arc<dyn DiskFile>,
     pub(super) wal: Box<dyn DiskFile>,
+    /// Of `db` and `wal`.
+    pub(super) identities: (FileIdentity, FileIdentity),
 }
 
 impl SourceFiles {
@@ -36,13 +62,7 @@ impl SourceFiles {
     /// # Errors
     /// If the file cannot be examined.
     pub fn db_facts(&self) -> Result<DbFacts> {
-        let metadata = self.db.metadata().map_err(|e| self.error("examine", e))?;
-        Ok(DbFacts {
-            device: metadata.device,
-            inode: metadata.inode,
-            len: metadata.len,
-            changed_nanos: metadata.changed_nanos,
-        })
+        self.db.metadata().map(|metadata| DbFacts::of(&metadata)).map_err(|e| self.error("examine", e))
     }
 
     /// The header of the database file; `None` if it is no database.

@@ -119,7 +119,7 @@ impl<'a> Follower<'a> {
             session: Some(session),
             watcher,
             not_before: now,
-            next_tick: now + *monitor_interval,
+            next_tick: now + policy::until_tick(shared.host.clock.now(), *monitor_interval),
             log_since: now,
             checkpoint_backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(30)),
             checkpoint_not_before: now,
@@ -222,6 +222,17 @@ impl<'a> Follower<'a> {
         result
     }
 
+    async fn check_files(&mut self) -> Result<()> {
+        let mut session = self.session.take().expect("present outside blocking work");
+        let check = move || {
+            let result = session.check_files();
+            (session, result)
+        };
+        let (session, result) = self.shared.host.blocking_brief(check).await;
+        self.session = Some(session);
+        result
+    }
+
     /// Copies what is new. Failures that lose continuity end the session; others are repeated with back-off.
     async fn copy(&mut self) -> Result<Option<Ended>> {
         let started = Instant::now();
@@ -267,8 +278,9 @@ impl<'a> Follower<'a> {
     }
 
     async fn tick(&mut self) -> Result<Option<Ended>> {
-        self.next_tick = Instant::now() + self.shared.options.monitor_interval;
-        match self.blocking(|session, _| session.check_files()).await {
+        let interval = self.shared.options.monitor_interval;
+        self.next_tick = Instant::now() + policy::until_tick(self.shared.host.clock.now(), interval);
+        match self.check_files().await {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 return Ok(Some(Ended::Reopen { reason: error.to_string() }));
@@ -363,11 +375,13 @@ impl<'a> Follower<'a> {
     /// Removes staged files that are no longer needed.
     async fn tidy(&mut self) {
         let Some(replicated) = self.shared.status().replicated_txid else { return };
-        if replicated.0.saturating_sub(self.tidied.0) < TIDY_FILES {
+        let needed = self.shared.compactor.needs_copies_from();
+        let removable = needed.map_or(replicated, |first| replicated.min(Txid(first.0 - 1)));
+        if removable.0.saturating_sub(self.tidied.0) < TIDY_FILES {
             return;
         }
-        match self.blocking(move |session, _| session.tidy(replicated)).await {
-            Ok(()) => self.tidied = replicated,
+        match self.blocking(move |session, _| session.tidy(removable)).await {
+            Ok(()) => self.tidied = removable,
             Err(error) => self.shared.report("tidy up staged files", &error),
         }
     }

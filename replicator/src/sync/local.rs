@@ -155,18 +155,16 @@ impl LocalState {
         self.sync_dir(&self.dir)
     }
 
-    /// Reads a staged file. The caller bounds what it stages, so this is bounded too.
+    /// Opens a staged file for reading; also says how long it is.
     ///
     /// # Errors
     /// If it is not there or cannot be read.
-    pub fn read(&self, staged: &Staged) -> Result<Vec<u8>> {
+    pub fn open_staged(&self, staged: &Staged) -> Result<(Box<dyn DiskFile>, u64)> {
         let path = self.path(&staged.name());
         let io = |error| self.error("read", &path, error);
         let file = self.disk.open(&path, OpenMode::Read).map_err(io)?;
         let len = file.metadata().map_err(io)?.len;
-        let mut bytes = vec![0; usize::try_from(len).expect("64-bit platform")];
-        file.read_exact_at(&mut bytes, 0).map_err(io)?;
-        Ok(bytes)
+        Ok((file, len))
     }
 
     /// Removes a file; one that is already gone is fine.

@@ -7,6 +7,7 @@
 mod backoff;
 mod base;
 pub mod capture;
+mod checked;
 mod contact;
 mod follow;
 mod handle;

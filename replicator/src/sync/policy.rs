@@ -1,8 +1,9 @@
-//! When to checkpoint: a pure decision.
+//! When to look and when to checkpoint: pure decisions.
 
 use std::time::Duration;
 
 use super::Options;
+use crate::host::UnixMillis;
 use crate::sqlite::CheckpointMode;
 
 /// What the decision depends on.
@@ -30,6 +31,14 @@ pub fn checkpoint_due(facts: &CheckpointFacts, options: &Options) -> Option<Chec
     (by_size || by_age).then_some(CheckpointMode::Passive)
 }
 
+/// Time to the next multiple of `interval` by the wall clock: the databases of a process, and processes of a machine,
+/// then wake the processor together instead of one by one.
+#[must_use]
+pub fn until_tick(now: UnixMillis, interval: Duration) -> Duration {
+    let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+    Duration::from_millis((interval - now.0.rem_euclid(interval)).unsigned_abs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +59,14 @@ mod tests {
         assert_eq!(checkpoint_due(&facts(5000, 0, true), &options), Some(CheckpointMode::Blocking));
         options.checkpoint_interval = Duration::ZERO;
         assert_eq!(checkpoint_due(&facts(1, 9999, true), &options), None);
+    }
+
+    #[test]
+    fn ticks_of_all_databases_fall_together_and_never_later_than_the_interval() {
+        let second = Duration::from_secs(1);
+        for (now, millis) in [(0, 1000), (1, 999), (999, 1), (1000, 1000), (-1, 1), (-1000, 1000)] {
+            assert_eq!(until_tick(UnixMillis(now), second), Duration::from_millis(millis), "at {now}");
+        }
+        assert_eq!(until_tick(UnixMillis(7), Duration::from_micros(10)), Duration::from_millis(1));
     }
 }

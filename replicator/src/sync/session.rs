@@ -257,11 +257,13 @@ impl Session {
     /// # Errors
     /// `Conflict` if the database was replaced or changed past SQLite: open it anew. Others can be tried again.
     pub fn check_files(&mut self) -> Result<()> {
-        if self.source.is_replaced()? {
+        // In this order: see `file_change`.
+        let index = self.source.index();
+        let Some(facts) = self.source.examine()? else {
             return Err(Error::new(ErrorKind::Conflict, "the database file was replaced or deleted"));
-        }
-        let Some(index) = self.source.index() else { return Ok(()) };
-        let now = (index, self.source.files().db_facts()?);
+        };
+        let Some(index) = index else { return Ok(()) };
+        let now = (index, facts);
         let change =
             self.baseline.as_ref().map_or(FileChange::Checkpoint, |before| file_change(before, &now));
         match change {
@@ -356,22 +358,21 @@ impl Session {
         }
     }
 
-    /// Removes staged files that are durable in the store and folded into the page table; the newest stays, because
-    /// its name is the position.
+    /// Removes staged files up to `removable`, which must be durable in the store, once they are folded into the page
+    /// table; the newest stays, because its name is the position.
     ///
     /// # Errors
     /// Of folding and removing; can be tried again.
-    pub fn tidy(&mut self, replicated: Txid) -> Result<()> {
+    pub fn tidy(&mut self, removable: Txid) -> Result<()> {
         let local = &self.chain.local;
         let staged = local.staged()?;
         let newest = self.chain.newest.txid;
-        let removable = |file: &Staged| file.txid <= replicated && file.txid < newest;
-        let mut kept_from = Txid(0);
+        let mut folded = Txid(0);
         if let Some(mut table) = PageTable::open(local)? {
             table.catch_up(local, &staged)?;
-            kept_from = table.complete_to();
+            folded = table.complete_to();
         }
-        for file in staged.iter().filter(|file| removable(file) && file.txid <= kept_from) {
+        for file in staged.iter().filter(|file| file.txid <= removable.min(folded) && file.txid < newest) {
             local.remove(&file.name())?;
         }
         Ok(())

@@ -71,7 +71,7 @@ impl Shared {
             retention: Retention { snapshot: options.snapshot_retention, level0: options.l0_retention },
             delete: options.retention_enabled,
         };
-        let compactor = Compactor::new(host.clone(), Arc::clone(&bucket), settings, None);
+        let compactor = Compactor::new(host.clone(), Arc::clone(&bucket), settings);
         let (queue, sync_now, published) = (Queue::default(), Arc::default(), Arc::default());
         (Self { host, options, bucket, queue, sync_now, published, compactor, status }, receiver)
     }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::bucket::{PutCondition, PutOptions, PutOutcome};
+use crate::bucket::{PutCondition, PutOptions, PutOutcome, Upload};
+use crate::compact::LocalCopy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
-use crate::ltx::{Decoder, Event, Header, Txid};
+use crate::ltx::{Trailer, Txid};
 use crate::replica::{Inventory, LtxName};
 
+use super::checked::CheckedFile;
 use super::contact::{Contact, contact};
 use super::local::{LocalState, Staged};
 use super::queue::Queued;
@@ -17,6 +19,9 @@ use super::task::Shared;
 
 /// Files up to this size go out in one request.
 const SINGLE_PUT_LEN: usize = 4 << 20;
+
+/// Bytes of a larger file that are read at once.
+const CHUNK_LEN: usize = 1 << 20;
 
 /// Why uploading ended.
 #[derive(Debug)]
@@ -98,7 +103,7 @@ async fn check_twin(
 ) -> Option<UploadEnd> {
     loop {
         match upload_file(shared, local, file).await {
-            Ok((PutOutcome::Conflict, ..)) => {
+            Ok(Uploaded { outcome: PutOutcome::Conflict, .. }) => {
                 let reason = format!("transaction {} in the replica is not the one staged here", file.txid);
                 return Some(UploadEnd::Rebase { next: shared.next_base_txid(), reason });
             }
@@ -110,10 +115,12 @@ async fn check_twin(
 }
 
 async fn upload(shared: &Shared, local: &LocalState, queued: &Queued) -> Result<()> {
-    let (outcome, size, timestamp) = upload_file(shared, local, &queued.staged).await?;
+    let Uploaded { outcome, timestamp, copy } = upload_file(shared, local, &queued.staged).await?;
     match planted!("foreign-object-is-ours", PutOutcome::Written, outcome) {
         PutOutcome::Written | PutOutcome::AlreadyThere => {
-            shared.compactor.note_published(LtxName::l0(queued.staged.txid), size, timestamp);
+            let txid = queued.staged.txid;
+            shared.compactor.note_published(LtxName::l0(txid), copy.size, timestamp);
+            shared.compactor.note_copy(txid, copy);
             Ok(())
         }
         PutOutcome::Conflict => Err(Error::new(
@@ -128,49 +135,66 @@ async fn upload(shared: &Shared, local: &LocalState, queued: &Queued) -> Result<
     }
 }
 
-async fn upload_file(
-    shared: &Shared,
-    local: &LocalState,
-    file: &Staged,
-) -> Result<(PutOutcome, u64, UnixMillis)> {
-    let (reader, staged) = (local.clone(), *file);
-    let (bytes, header) = shared.host.blocking(move || verified(&reader, &staged)).await?;
-    let key = LtxName::l0(file.txid).key(shared.bucket.layout());
-    let options = PutOptions { timestamp: Some(header.timestamp) };
-    let (size, timestamp) = (bytes.len() as u64, header.timestamp);
-    if bytes.len() <= SINGLE_PUT_LEN {
-        let condition = planted!("overwrites", PutCondition::Overwrite, PutCondition::IfAbsent);
-        let outcome = shared.bucket.put(&key, bytes, condition, options).await?;
-        return Ok((outcome, size, timestamp));
-    }
-    let mut upload = shared.bucket.upload(&key, PutCondition::IfAbsent, options).await?;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let chunk = rest.split_to(rest.len().min(SINGLE_PUT_LEN));
-        if let Err(error) = upload.write(chunk).await {
-            upload.abort().await.ok();
-            return Err(error);
-        }
-    }
-    Ok((upload.finish().await?, size, timestamp))
+/// What is in the store after an upload.
+struct Uploaded {
+    outcome: PutOutcome,
+    timestamp: UnixMillis,
+    /// The file that is now in the store as well.
+    copy: LocalCopy,
 }
 
-/// Reads a staged file and checks it once more: what the local disk has spoiled must not reach the store.
-fn verified(local: &LocalState, staged: &Staged) -> Result<(Bytes, Header)> {
-    let bytes = local.read(staged)?;
-    let mut decoder = Decoder::new();
-    let mut header = None;
-    for chunk in bytes.chunks(256 << 10) {
-        decoder.push(chunk);
-        while let Some(event) = decoder.next()? {
-            if let Event::Header(found) = event {
-                header = Some(found);
+/// Uploads a staged file. It is read once: the bytes that go out are the bytes that were checked, and nothing is
+/// visible under the key before the last of them was.
+async fn upload_file(shared: &Shared, local: &LocalState, file: &Staged) -> Result<Uploaded> {
+    let (reader, staged) = (local.clone(), *file);
+    let open = move || {
+        let mut checked = CheckedFile::open(&reader, &staged)?;
+        let first = checked.next_chunk(SINGLE_PUT_LEN)?;
+        Ok::<_, Error>((checked, first))
+    };
+    let (checked, first) = shared.host.blocking(open).await?;
+    let header = checked.header().expect("the first chunk was checked");
+    let (size, timestamp) = (checked.len(), header.timestamp);
+    let path = local.path(&file.name());
+    let key = LtxName::l0(file.txid).key(shared.bucket.layout());
+    let options = PutOptions { timestamp: Some(timestamp) };
+    let (outcome, trailer) = match checked.trailer().copied() {
+        Some(trailer) => {
+            let condition = planted!("overwrites", PutCondition::Overwrite, PutCondition::IfAbsent);
+            (shared.bucket.put(&key, first, condition, options).await?, trailer)
+        }
+        None => {
+            let mut upload = shared.bucket.upload(&key, PutCondition::IfAbsent, options).await?;
+            match send(shared, checked, first, &mut *upload).await {
+                Ok(trailer) => (upload.finish().await?, trailer),
+                Err(error) => {
+                    upload.abort().await.ok();
+                    return Err(error);
+                }
             }
         }
+    };
+    Ok(Uploaded { outcome, timestamp, copy: LocalCopy { path, size, file_checksum: trailer.file_checksum } })
+}
+
+/// Sends a file that does not fit into one chunk. Success means that all that was sent was found right.
+async fn send(
+    shared: &Shared,
+    mut checked: CheckedFile,
+    first: Bytes,
+    upload: &mut dyn Upload,
+) -> Result<Trailer> {
+    upload.write(first).await?;
+    loop {
+        if let Some(trailer) = checked.trailer() {
+            return Ok(*trailer);
+        }
+        let read = move || {
+            let chunk = checked.next_chunk(CHUNK_LEN);
+            (checked, chunk)
+        };
+        let (returned, chunk) = shared.host.blocking(read).await;
+        checked = returned;
+        upload.write(chunk?).await?;
     }
-    decoder.finish()?;
-    let header = header.filter(|header| header.max_txid == staged.txid).ok_or_else(|| {
-        Error::new(ErrorKind::Corrupt, format!("local state: {} holds another transaction", staged.name()))
-    })?;
-    Ok((bytes.into(), header))
 }

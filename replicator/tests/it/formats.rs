@@ -92,7 +92,7 @@ fn merge(files: &[Vec<u8>]) -> Image {
                 image.page_size = header.page_size.get();
                 image.bytes = vec![0; header.commit as usize * header.page_size.bytes()];
             }
-            MergeEvent::Page { number, data } => {
+            MergeEvent::Page { number, data, .. } => {
                 let start = (number.0 as usize - 1) * data.len();
                 image.bytes[start..start + data.len()].copy_from_slice(data);
             }

@@ -14,6 +14,11 @@ use crate::error::{Error, ErrorKind, Result};
 const FIRST_REGION: &str = "us-east-1";
 /// Smallest part S3 accepts, and Litestream's default.
 const MIN_PART: u64 = 5 << 20;
+/// Parts on their way at the same time. Litestream takes 5; each costs its size in memory, and three of 5 MiB are more
+/// than a gigabit line holds at 100 ms.
+const CONCURRENCY: usize = 3;
+/// As above, for a store that takes no more of one upload.
+const CONCURRENCY_R2: usize = 2;
 /// Largest part S3 accepts.
 pub(super) const MAX_PART: u64 = 5 << 30;
 
@@ -101,7 +106,8 @@ pub(super) fn resolve(
     if !(MIN_PART..=MAX_PART).contains(&part_size) {
         return Err(usage(format!("part-size {part_size} must be between 5 MiB and 5 GiB")));
     }
-    let concurrency = settings.concurrency.unwrap_or(if provider == Provider::CloudflareR2 { 2 } else { 5 });
+    let usual = if provider == Provider::CloudflareR2 { CONCURRENCY_R2 } else { CONCURRENCY };
+    let concurrency = settings.concurrency.unwrap_or(usual);
     if concurrency == 0 {
         return Err(usage("concurrency must be at least 1"));
     }

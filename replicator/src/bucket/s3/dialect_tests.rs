@@ -86,7 +86,7 @@ fn defaults_and_overrides() {
     let aws = resolved(&settings(None));
     assert_eq!(
         (aws.path_style, aws.sign_payload, aws.content_md5, aws.checksums, aws.part_size, aws.concurrency),
-        (false, true, true, true, 5 << 20, 5)
+        (false, true, true, true, 5 << 20, 3)
     );
     assert!(aws.follows_region && aws.batch_delete && !aws.equal_parts && !aws.tigris_consistent);
 

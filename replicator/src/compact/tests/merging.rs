@@ -134,15 +134,25 @@ async fn local_copies_are_preferred_and_not_trusted() {
     assert_eq!(rig.bucket.take_log("GET 0000"), Vec::<String>::new());
     assert_eq!(rig.bucket.level(1), [(2, 5)]);
 
-    // Missing, of another size, damaged: the objects are used.
+    assert_eq!(rig.compactor.needs_copies_from(), None, "all are taken up");
+
+    // Missing, of another size, damaged, another valid file of the same size and transaction: the objects are used.
     let path = |txid| dir.path().join(LtxName::l0(Txid(txid)).file_name());
-    for spoil in ["missing", "short", "damaged"] {
+    for spoil in ["missing", "short", "damaged", "another"] {
         let txid = rig.commit(20);
         rig.commit(20);
         let mut file = rig.bucket.get_bytes(LtxName::l0(Txid(txid)));
         match spoil {
             "missing" => rig.host.disk.remove_file(&path(txid)).unwrap(),
             "short" => write_file(&path(txid), &file[..file.len() - 1]),
+            "another" => {
+                let pages = rig.pages.clone();
+                rig.pages.iter_mut().for_each(|page| page.iter_mut().for_each(|byte| *byte ^= 0xff));
+                let other = rig.encode(LtxName::l0(Txid(txid)), &Rig::changed(txid, 20, 20));
+                rig.pages = pages;
+                assert_eq!(other.len(), file.len());
+                write_file(&path(txid), &other);
+            }
             _ => {
                 *file.last_mut().unwrap() ^= 1;
                 write_file(&path(txid), &file);
@@ -202,7 +212,7 @@ async fn works_on_a_directory_with_its_own_key_layout() {
         let body = rig.bucket.get_bytes(name).into();
         bucket.put(&name.key(bucket.layout()), body, PutCondition::IfAbsent, options).await.unwrap();
     }
-    let compactor = Compactor::new(rig.host.clone(), bucket.clone(), rig.settings.clone(), None);
+    let compactor = Compactor::new(rig.host.clone(), bucket.clone(), rig.settings.clone());
     assert_eq!(compactor.run_due(rig.now()).await.unwrap().merged.len(), 3);
     rig.pass(3600 * SECOND).await;
     compactor.note_published(LtxName::l0(Txid(9)), 1000, rig.now());

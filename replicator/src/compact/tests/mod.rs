@@ -233,8 +233,7 @@ impl Rig {
             },
             delete: true,
         };
-        let compactor =
-            Compactor::new(host.clone(), Arc::new(bucket.clone()), settings.clone(), local.clone());
+        let compactor = Compactor::new(host.clone(), Arc::new(bucket.clone()), settings.clone());
         let (pages, states) = (Vec::new(), BTreeMap::new());
         Self { host, clock, bucket, settings, local, compactor, page_size: 512, pages, states }
     }
@@ -242,7 +241,7 @@ impl Rig {
     /// The process is killed and starts again.
     fn restart(&mut self) {
         let bucket = Arc::new(self.bucket.clone());
-        self.compactor = Compactor::new(self.host.clone(), bucket, self.settings.clone(), self.local.clone());
+        self.compactor = Compactor::new(self.host.clone(), bucket, self.settings.clone());
     }
 
     fn now(&self) -> UnixMillis {
@@ -264,17 +263,20 @@ impl Rig {
         let txid = self.last() + 1;
         let old_size = self.pages.len();
         self.pages.resize(size as usize, Vec::new());
-        let step = 1 + (txid % 5) as usize;
-        for (index, page) in self.pages.iter_mut().enumerate() {
-            if index >= old_size || index % step == 0 {
-                *page =
-                    (0..self.page_size).map(|at| (at / 7 + index as u32 * 3 + txid as u32) as u8).collect();
-            }
+        let changed = Self::changed(txid, old_size, self.pages.len());
+        for &index in &changed {
+            self.pages[index] =
+                (0..self.page_size).map(|at| (at / 7 + index as u32 * 3 + txid as u32) as u8).collect();
         }
-        let changed: Vec<usize> = (0..self.pages.len()).filter(|i| *i >= old_size || i % step == 0).collect();
         self.states.insert(txid, self.pages.concat());
         self.publish(LtxName::l0(Txid(txid)), &changed);
         txid
+    }
+
+    /// Pages that a transaction touches in a database that had `old_size` pages.
+    fn changed(txid: u64, old_size: usize, size: usize) -> Vec<usize> {
+        let step = 1 + (txid % 5) as usize;
+        (0..size).filter(|index| *index >= old_size || index % step == 0).collect()
     }
 
     fn snapshot(&mut self) {
@@ -285,7 +287,11 @@ impl Rig {
     fn publish(&mut self, name: LtxName, pages: &[usize]) {
         let file = self.encode(name, pages);
         if let Some(dir) = self.local.as_ref().filter(|_| name.level == Level::L0) {
-            write_file(&dir.join(name.file_name()), &file);
+            let path = dir.join(name.file_name());
+            write_file(&path, &file);
+            let file_checksum = u64::from_be_bytes(*file.last_chunk().unwrap());
+            let copy = LocalCopy { path, size: file.len() as u64, file_checksum };
+            self.compactor.note_copy(name.max, copy);
         }
         self.compactor.note_published(name, file.len() as u64, self.now());
         let options = PutOptions { timestamp: Some(self.now()) };

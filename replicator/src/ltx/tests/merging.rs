@@ -12,6 +12,8 @@ fn run(merge: &mut Merge, files: &[Vec<u8>], piece: usize) -> Result<(Header, Pa
     let mut given = vec![0; files.len()];
     let mut header = None;
     let mut pages = Pages::new();
+    let mut again = None;
+    let mut copied = Vec::new();
     loop {
         match merge.next()? {
             MergeEvent::NeedInput(input) => {
@@ -23,12 +25,27 @@ fn run(merge: &mut Merge, files: &[Vec<u8>], piece: usize) -> Result<(Header, Pa
                     merge.end(input);
                 }
             }
-            MergeEvent::Header(found) => header = Some(found),
-            MergeEvent::Page { number, data } => {
+            MergeEvent::Header(found) => {
+                header = Some(found);
+                copied.extend_from_slice(&found.to_bytes());
+                again = Some(Encoder::new(found)?);
+            }
+            MergeEvent::Page { number, data, block } => {
+                let encoder = again.as_mut().expect("the header comes first");
+                match block {
+                    Some(block) => encoder.page_as_stored(number, data, block, &mut copied)?,
+                    None => encoder.page(number, data, &mut copied)?,
+                }
                 assert!(pages.last_key_value().is_none_or(|(&last, _)| last < number.0));
                 pages.insert(number.0, data.to_vec());
             }
-            MergeEvent::End => return Ok((header.expect("comes first"), pages)),
+            MergeEvent::End => {
+                again.expect("comes first").finish(&mut copied)?;
+                let header = header.expect("comes first");
+                let (found, again, _) = decode(&copied, 999)?;
+                assert!((found, &again) == (header, &pages), "blocks that are passed on make a valid file");
+                return Ok((header, pages));
+            }
         }
     }
 }

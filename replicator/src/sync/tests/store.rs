@@ -199,3 +199,33 @@ async fn the_snapshot_of_a_lost_race_is_withdrawn() {
     assert!(!keys.contains(&LtxName::snapshot(Txid(taken)).key(layout)), "{keys:?}");
     assert!(keys.contains(&LtxName::snapshot(Txid(taken + 1)).key(layout)), "{keys:?}");
 }
+
+/// Its first chunks are sent before the damage is found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_staged_file_that_the_disk_spoiled_is_never_published() {
+    let world = World::new();
+    let app = world.app();
+    let handle = world.start();
+    settle(&handle).await;
+    app.execute("INSERT INTO t(v) VALUES (randomblob(7000000))", []).unwrap();
+    settle(&handle).await;
+    let txid = handle.status().borrow().replicated_txid.unwrap();
+    stop(handle).await;
+    let key = LtxName::l0(txid).key(world.bucket.layout());
+    world.bucket.delete(std::slice::from_ref(&key)).await.unwrap();
+    let state = world.options.meta_dir.join("replicator");
+    let disk = os::host().disk;
+    let names = disk.read_dir(&state).unwrap();
+    let name = names.into_iter().find(|entry| entry.name.starts_with(&txid.to_string())).unwrap().name;
+    let file = disk.open(&state.join(name), crate::host::OpenMode::ReadWrite).unwrap();
+    let at = file.metadata().unwrap().len - 1000;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+    let handle = world.start();
+    settle(&handle).await;
+    assert!(world.bucket.head(&key).await.unwrap().is_none(), "a full copy under the next id took its place");
+    assert!(handle.status().borrow().replicated_txid.unwrap() > txid);
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}
