@@ -221,7 +221,10 @@ impl Plan {
     pub fn draw(seed: u64) -> Self {
         let choices = Choices::new(seed);
         let draw = Draw(&choices);
-        let run_millis = draw.pick("run.millis", &[3_000, 10_000, 30_000, 90_000]);
+        // Long runs on large databases find what needs time; short ones find the rest, many times as fast.
+        let long = draw.on("run.long", 8);
+        let lengths: &[u64] = if long { &[30_000, 90_000] } else { &[10_000, 3_000, 3_000, 30_000] };
+        let run_millis = draw.pick("run.millis", lengths);
         let (mut faults, restores) = (draw.faults(run_millis), draw.times("restore", run_millis, 4));
         faults.extend(draw.meddling(run_millis));
         faults.sort_by_key(|fault| fault.at_millis);
@@ -231,7 +234,7 @@ impl Plan {
             muted: Vec::new(),
             run_millis,
             hardware: draw.hardware(),
-            app: draw.app(),
+            app: draw.app(long),
             replicator: draw.replicator(),
             weather: draw.weather(),
             faults,
@@ -292,7 +295,9 @@ impl Draw<'_> {
         }
     }
 
-    fn app(&self) -> AppPlan {
+    fn app(&self, long: bool) -> AppPlan {
+        let page_size = self.pick("app.page", &[4096, 4096, 1024, 512, 8192]);
+        let (most_steps, most_bytes) = if long { (u32::MAX, u32::MAX) } else { (60, 4 * page_size) };
         let mut weights = [0; STEPS];
         weights[0] = 20; // inserts are always on: without commits there is nothing to see
         for weight in &mut weights[1..] {
@@ -302,13 +307,13 @@ impl Draw<'_> {
         }
         AppPlan {
             writers: 1 + self.below("app.writers", 3) as u8,
-            page_size: self.pick("app.page", &[4096, 4096, 1024, 512, 8192]),
+            page_size,
             full_sync: self.on("app.full", 60),
             autocheckpoint: self.pick("app.autocheckpoint", &[1000, 0, 5, 50]),
             auto_vacuum: self.on("app.auto_vacuum", 20),
             think_millis: self.pick("app.think", &[200, 20, 1000, 3000]),
-            value_bytes: self.pick("app.value", &[100, 3_000, 40_000]),
-            steps: self.pick("app.steps", &[30, 60, 120]),
+            value_bytes: self.pick("app.value", &[100, 3_000, 40_000]).min(most_bytes),
+            steps: self.pick("app.steps", &[30, 60, 120]).min(most_steps),
             weights,
             pace: self.pace("app.pace"),
         }

@@ -140,7 +140,11 @@ impl Process {
     }
 
     fn note_touched(&self, path: &Path) {
-        self.machine().lock().touched.insert((self.role(), path.into()));
+        let mut state = self.machine().lock();
+        let paths = state.touched.entry(self.role()).or_default();
+        if !paths.contains(path.as_os_str()) {
+            paths.insert(path.into());
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod shm;
 mod sqlite;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -81,7 +82,7 @@ struct State {
     /// Shared memory of files that are gone; connections of dead processes still hold its address.
     graveyard: Vec<Shm>,
     /// Paths written through plain file calls, by role: lets oracles check who touched what.
-    touched: BTreeSet<(&'static str, PathBuf)>,
+    touched: BTreeMap<&'static str, BTreeSet<OsString>>,
 }
 
 /// Facts about locks that were lost to a stray `close`: (role, path).
@@ -115,7 +116,7 @@ impl Machine {
             next_handle: 0,
             mapped: BTreeMap::new(),
             graveyard: Vec::new(),
-            touched: BTreeSet::new(),
+            touched: BTreeMap::new(),
         };
         for dir in ["/", "/tmp"] {
             state.create(Path::new(dir), Inode { is_dir: true, mode: 0o755, ..Inode::default() });
@@ -192,7 +193,7 @@ impl Machine {
     /// Paths that processes of `role` changed through plain file calls (not through SQLite).
     #[must_use]
     pub fn touched_by(&self, role: &str) -> Vec<PathBuf> {
-        self.lock().touched.iter().filter(|(who, _)| *who == role).map(|(_, path)| path.clone()).collect()
+        self.lock().touched.get(role).into_iter().flatten().map(PathBuf::from).collect()
     }
 
     /// Content of a file as processes see it; `None` if there is none. For oracles: no fault, no pause, no trace.
@@ -219,6 +220,16 @@ impl Machine {
     pub fn peek_len(&self, path: &Path) -> Option<u64> {
         let state = self.lock();
         Some(state.inodes[&state.names.get(path)?].bytes.live.len())
+    }
+
+    /// Frees the disk's content once a run is over and all its processes are dead. What killed processes leaked keeps
+    /// the machine itself alive for ever, and thousands of disks would fill the memory.
+    pub fn scrap(&self) {
+        let mut state = self.lock();
+        (state.inodes, state.names) = (BTreeMap::new(), Names::default());
+        state.graveyard.clear();
+        drop(state);
+        *self.observer.lock().expect("plain data") = None;
     }
 
     /// Rung after every change of content.

@@ -3,7 +3,11 @@
 //! Keyed by absolute path; an inode number says what a name stands for. Renaming a directory is not supported.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+
+/// Inode by absolute path. Compared as bytes: component by component, as paths are, takes several times as long.
+type Table = BTreeMap<OsString, u64>;
 
 /// A change of names that has not been made durable.
 #[derive(Debug, Clone)]
@@ -27,17 +31,17 @@ pub enum NameChange {
 }
 
 impl NameChange {
-    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
+    fn apply(&self, names: &mut Table) {
         match self {
             Self::Link(path, inode) => {
-                names.insert(path.clone(), *inode);
+                names.insert(path.into(), *inode);
             }
             Self::Unlink(path) => {
-                names.remove(path);
+                names.remove(path.as_os_str());
             }
             Self::Rename(from, to, inode) => {
-                names.remove(from);
-                names.insert(to.clone(), *inode);
+                names.remove(from.as_os_str());
+                names.insert(to.into(), *inode);
             }
         }
     }
@@ -54,8 +58,8 @@ impl NameChange {
 /// The name space of one disk.
 #[derive(Debug, Clone, Default)]
 pub struct Names {
-    live: BTreeMap<PathBuf, u64>,
-    durable: BTreeMap<PathBuf, u64>,
+    live: Table,
+    durable: Table,
     /// In order.
     pub pending: Vec<PendingName>,
 }
@@ -63,7 +67,7 @@ pub struct Names {
 impl Names {
     /// What `path` stands for.
     pub fn get(&self, path: &Path) -> Option<u64> {
-        self.live.get(path).copied()
+        self.live.get(path.as_os_str()).copied()
     }
 
     /// Changes the live names and remembers that the change is not durable.
@@ -84,16 +88,18 @@ impl Names {
 
     /// Names directly inside `dir` with their inodes, sorted.
     pub fn children<'a>(&'a self, dir: &'a Path) -> impl Iterator<Item = (&'a Path, u64)> {
+        // An empty last component: "/data/", with which every name inside begins.
+        let inside = dir.join("").into_os_string();
         self.live
-            .range(dir.to_path_buf()..)
-            .take_while(move |(path, _)| path.starts_with(dir))
+            .range(inside.clone()..)
+            .take_while(move |(path, _)| path.as_encoded_bytes().starts_with(inside.as_encoded_bytes()))
+            .map(|(path, inode)| (Path::new(path), *inode))
             .filter(move |(path, _)| path.parent() == Some(dir))
-            .map(|(path, inode)| (path.as_path(), *inode))
     }
 
     /// Every live name.
     pub fn all(&self) -> impl Iterator<Item = (&Path, u64)> {
-        self.live.iter().map(|(path, inode)| (path.as_path(), *inode))
+        self.live.iter().map(|(path, inode)| (Path::new(path), *inode))
     }
 
     /// Whether any name, live or durable or possibly so after a crash, stands for `inode`.
@@ -111,7 +117,8 @@ impl Names {
             change.apply(&mut self.durable);
         }
         let names = self.durable.clone();
-        self.durable.retain(|path, _| path.parent().is_none_or(|dir| names.contains_key(dir)));
+        self.durable
+            .retain(|path, _| Path::new(path).parent().is_none_or(|dir| names.contains_key(dir.as_os_str())));
         self.live = self.durable.clone();
         self.pending.clear();
     }

@@ -34,11 +34,11 @@ impl Machine {
         observer.as_ref().filter(|(path, _)| path == database).map(|(_, observer)| Arc::clone(observer))
     }
 
-    /// The first bytes of a database's WAL-index; `None` while nobody maps it.
+    /// The first bytes of the WAL-index at `path`; `None` while nobody maps it.
     #[must_use]
-    pub fn wal_index_head<const N: usize>(&self, database: &Path) -> Option<[u8; N]> {
+    pub fn wal_index_head<const N: usize>(&self, path: &Path) -> Option<[u8; N]> {
         let state = self.lock();
-        let inode = state.names.get(&with_suffix(database, "-shm"))?;
+        let inode = state.names.get(path)?;
         state.inode(inode).shm.head()
     }
 

@@ -67,13 +67,16 @@ pub fn run(plan: &Plan, trace: bool) -> Outcome {
         });
         let evidence = whole_run(&world).await;
         let outcome = world.outcome(oracles::judge(&evidence), &evidence);
-        *into.borrow_mut() = Some(outcome);
-        // Processes are dead; what they owned is never dropped.
-        std::mem::forget(world);
+        *into.borrow_mut() = Some((outcome, world));
         Ok(())
     });
     sim.run().expect("a run ends within an hour of simulated time");
-    result.take().expect("the world has run to its end")
+    let (outcome, world) = result.take().expect("the world has run to its end");
+    // Processes are dead; what they owned is never dropped, as nothing is after SIGKILL.
+    drop(sim);
+    world.scrap();
+    std::mem::forget(world);
+    outcome
 }
 
 fn s3_server(plan: &Plan, weather: &Arc<WeatherPlan>) -> Server {

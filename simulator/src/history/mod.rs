@@ -67,6 +67,8 @@ struct Inner {
 /// History of one database.
 pub struct History {
     database: PathBuf,
+    wal: PathBuf,
+    wal_index: PathBuf,
     timeline: Timeline,
     inner: Mutex<Inner>,
 }
@@ -76,7 +78,13 @@ impl History {
     #[must_use]
     pub fn watch(machine: &Arc<Machine>, database: &Path) -> Arc<Self> {
         let timeline = machine.context().timeline.clone();
-        let history = Arc::new(Self { database: database.into(), timeline, inner: Mutex::new(Inner::new()) });
+        let history = Arc::new(Self {
+            database: database.into(),
+            wal: with_suffix(database, "-wal"),
+            wal_index: with_suffix(database, "-shm"),
+            timeline,
+            inner: Mutex::new(Inner::new()),
+        });
         machine.observe(database, Some(history.clone() as Arc<dyn Observer>));
         history
     }
@@ -178,7 +186,7 @@ impl History {
     /// continues from that state. Returns it.
     pub fn resume(&self, machine: &Machine) -> Option<StateId> {
         let database = machine.peek(&self.database).unwrap_or_default();
-        let log = machine.peek(&with_suffix(&self.database, "-wal")).unwrap_or_default();
+        let log = machine.peek(&self.wal).unwrap_or_default();
         let mut inner = self.lock();
         let before = inner.head;
         inner.reload_base(&database);
@@ -324,11 +332,10 @@ fn native(head: &[u8; 48], at: usize) -> u32 {
 impl History {
     /// Takes the frames that SQLite published since the last look.
     fn published(&self, inner: &mut Inner, machine: &Machine, max_frame: u32) -> Result<(), String> {
-        let wal = with_suffix(&self.database, "-wal");
         let header = match inner.header {
             Some(header) => header,
             None => {
-                let bytes = machine.peek_at(&wal, 0, wal::HEADER as usize).unwrap_or_default();
+                let bytes = machine.peek_at(&self.wal, 0, wal::HEADER as usize).unwrap_or_default();
                 let header = wal::header(&bytes).filter(|header| header.salt == inner.salt);
                 let header = header.ok_or("the WAL-index names frames of a WAL that is not there")?;
                 inner.page_size = header.page_size;
@@ -339,7 +346,7 @@ impl History {
         let size = wal::FRAME_HEADER + u64::from(header.page_size);
         let start = wal::HEADER + u64::from(inner.max_frame) * size;
         let wanted = (max_frame - inner.max_frame) as usize;
-        let bytes = machine.peek_at(&wal, start, wanted * size as usize).unwrap_or_default();
+        let bytes = machine.peek_at(&self.wal, start, wanted * size as usize).unwrap_or_default();
         let mut frames = Vec::new();
         let mut before = inner.checksum;
         for bytes in bytes.chunks(size as usize) {
@@ -362,7 +369,7 @@ impl History {
 
 impl Observer for History {
     fn before_call(&self, machine: &Machine) {
-        let Some(head) = machine.wal_index_head::<96>(&self.database) else { return };
+        let Some(head) = machine.wal_index_head::<96>(&self.wal_index) else { return };
         let (first, second) = head.split_at(48);
         let head: [u8; 48] = first.try_into().expect("48 bytes");
         let mut inner = self.lock();
@@ -408,7 +415,7 @@ impl Observer for History {
     fn released_database(&self, machine: &Machine) {
         self.before_call(machine);
         let mut inner = self.lock();
-        let no_wal = machine.peek_len(&with_suffix(&self.database, "-wal")).is_none_or(|len| len == 0);
+        let no_wal = machine.peek_len(&self.wal).is_none_or(|len| len == 0);
         if std::mem::take(&mut inner.base_dirty) && no_wal {
             let database = machine.peek(&self.database).unwrap_or_default();
             inner.reload_base(&database);

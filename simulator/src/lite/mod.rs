@@ -64,6 +64,7 @@ pub fn run(plan: &Plan, trace: bool) -> Outcome {
     // Everything in the runtime belongs to dead processes now: dropping it has no effect on the world.
     drop(local);
     drop(runtime);
+    world.scrap();
     outcome
 }
 

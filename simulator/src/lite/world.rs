@@ -419,6 +419,12 @@ impl World {
         }
     }
 
+    /// Frees what the run's disks held; nothing may run any more.
+    pub fn scrap(&self) {
+        self.machine.scrap();
+        self.scratch.scrap();
+    }
+
     /// The newest claim, and the head, now.
     pub fn standing(&self) -> (Option<Claim>, Option<StateId>) {
         (self.claims.borrow().last().copied(), self.history.head())
