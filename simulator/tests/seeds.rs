@@ -19,7 +19,7 @@ fn fresh() -> u64 {
 #[test]
 fn fresh_seeds_keep_every_promise() {
     let from = number("SIMULATOR_FROM").unwrap_or_else(fresh);
-    for seed in from..from + number("SIMULATOR_SEEDS").unwrap_or(200) {
+    for seed in from..from + number("SIMULATOR_SEEDS").unwrap_or(300) {
         let plan = Plan::draw(seed);
         let outcome = simulator::run(&plan, false);
         let command = format!("cargo run -p simulator -- replay --seed {seed}");

@@ -20,6 +20,9 @@ pub struct Args {
     /// Compare every step instead of a fingerprint per seed (slower; names the first difference).
     #[arg(long)]
     steps: bool,
+    /// For the test of this command: an address gets into the fingerprint.
+    #[arg(long, hide = true)]
+    flawed: bool,
 }
 
 pub fn main(args: &Args) -> u8 {
@@ -61,9 +64,10 @@ fn print_fingerprints(args: &Args) -> u8 {
         for line in &outcome.trace {
             println!("{line}");
         }
+        let flaw = if args.flawed { (&raw const outcome).addr() as u64 } else { 0 };
         println!(
             "seed {seed} {:016x} {} steps {} events",
-            outcome.digest,
+            outcome.digest ^ flaw,
             outcome.steps,
             outcome.events.len()
         );
@@ -83,7 +87,7 @@ fn start(args: &Args, fixed_addresses: bool) -> Child {
         "--from",
         &args.from.to_string(),
     ]);
-    for (given, flag) in [(args.steps, "--steps"), (args.full, "--full")] {
+    for (given, flag) in [(args.steps, "--steps"), (args.full, "--full"), (args.flawed, "--flawed")] {
         if given {
             command.arg(flag);
         }
