@@ -62,6 +62,8 @@ pub struct Source {
     header: DbHeader,
     /// Salts and length of the log if all of it was in the database file when the pin was taken.
     complete_at_pin: Option<(u32, u32, u32)>,
+    /// All of the log was in the database file before the pin was taken, so that it rests on read lock 0.
+    rests: bool,
 }
 
 impl Source {
@@ -118,6 +120,7 @@ impl Source {
             files,
             header,
             complete_at_pin: None,
+            rests: false,
         };
         if source.is_replaced()? {
             return Err(Error::new(
@@ -188,16 +191,30 @@ impl Source {
         if planted!("gap-in-hand-over") {
             self.holder.end();
         }
+        let before = self.complete();
         self.spare.begin(&self.path)?;
         self.holder.end();
         std::mem::swap(&mut self.holder, &mut self.spare);
         self.note_pin();
+        self.rests = before.is_some() && before == self.complete_at_pin;
         Ok(())
     }
 
+    /// Whether the pin keeps the log from restarting although all of it is in the database file. A checkpoint of the
+    /// application that restarts the log then waits for us, with the write lock in its hands.
+    #[must_use]
+    pub fn is_in_the_way(&self) -> bool {
+        !self.rests && self.complete().is_some_and(|(.., frames)| frames > 0)
+    }
+
+    /// Salts and length of the log if all of it is in the database file.
+    fn complete(&self) -> Option<(u32, u32, u32)> {
+        let index = self.index().filter(|index| index.backfilled == index.max_frame)?;
+        Some((index.salt1, index.salt2, index.max_frame))
+    }
+
     fn note_pin(&mut self) {
-        let complete = self.index().filter(|index| index.backfilled == index.max_frame);
-        self.complete_at_pin = complete.map(|index| (index.salt1, index.salt2, index.max_frame));
+        self.complete_at_pin = self.complete();
     }
 
     /// Whether the log ended at `position`, all copied back, when the pin was taken. Then whichever generation with

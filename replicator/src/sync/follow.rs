@@ -225,7 +225,7 @@ impl<'a> Follower<'a> {
     async fn check_files(&mut self) -> Result<()> {
         let mut session = self.session.take().expect("present outside blocking work");
         let check = move || {
-            let result = session.check_files();
+            let result = session.check_files().and_then(|()| session.let_restart());
             (session, result)
         };
         let (session, result) = self.shared.host.blocking_brief(check).await;

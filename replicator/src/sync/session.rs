@@ -280,6 +280,17 @@ impl Session {
         Ok(())
     }
 
+    /// Moves the pin out of the way of a checkpoint that wants to restart the log, once nothing is left to copy.
+    ///
+    /// # Errors
+    /// As [`Source::move_pin`].
+    pub fn let_restart(&mut self) -> Result<()> {
+        if self.source.is_in_the_way() && !self.has_news() {
+            self.source.move_pin()?;
+        }
+        Ok(())
+    }
+
     /// Copies everything committed and moves the pin behind it.
     ///
     /// # Errors
