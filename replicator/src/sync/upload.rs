@@ -101,11 +101,26 @@ async fn check_twin(
     file: &Staged,
     backoff: &mut super::backoff::Backoff,
 ) -> Option<UploadEnd> {
+    let rebase = |reason| Some(UploadEnd::Rebase { next: shared.next_base_txid(), reason });
+    let key = LtxName::l0(file.txid).key(shared.bucket.layout());
+    loop {
+        match shared.bucket.head(&key).await {
+            Ok(Some(_)) => break,
+            // A full copy that was killed leaves a snapshot, whose transaction nobody got. Retention keeps the newest
+            // file of level 0, so that in a replica that is well there is one.
+            Ok(None) => {
+                return rebase(format!("the replica has a snapshot of transaction {} only", file.txid));
+            }
+            Err(error) => shared.wait_after("look for the newest transaction", error, backoff).await,
+        }
+    }
     loop {
         match upload_file(shared, local, file).await {
             Ok(Uploaded { outcome: PutOutcome::Conflict, .. }) => {
-                let reason = format!("transaction {} in the replica is not the one staged here", file.txid);
-                return Some(UploadEnd::Rebase { next: shared.next_base_txid(), reason });
+                return rebase(format!(
+                    "transaction {} in the replica is not the one staged here",
+                    file.txid
+                ));
             }
             Ok(_) => return None,
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => return None,
