@@ -167,6 +167,10 @@ impl Cloud for S3Cloud {
         // Whether listings lag is a matter of the dialect here.
     }
 
+    fn listing_lag(&self) -> u64 {
+        0
+    }
+
     fn requests(&self) -> BTreeMap<&'static str, u64> {
         let mut sums = BTreeMap::new();
         for (verb, count) in self.server.traffic().requests {

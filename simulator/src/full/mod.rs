@@ -84,6 +84,8 @@ fn s3_server(plan: &Plan, weather: &Arc<WeatherPlan>) -> Server {
         EPOCH_MILLIS + turmoil::sim_elapsed().map_or(0, |elapsed| elapsed.as_millis() as i64)
     }));
     settings.dialect = Dialect::named(dialect_of(plan.seed)).expect("its own list names it");
+    // Under the provider's own name the product asks for listings that do not lag; here the server is called `s3`.
+    settings.dialect.list.stale_millis = 0;
     if Choices::new(plan.seed).below("s3.page", 0, 2) == 1 {
         // Replicas here are small: pages of the usual size would never need a second one.
         settings.dialect.list.page_size = 5;

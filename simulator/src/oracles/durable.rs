@@ -22,6 +22,8 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
     let happened = match &restore.outcome {
         // What weather did to it is no loss. That there is no replica would be.
         Err(error) if restore.exposed && !error.is_absence() => return None,
+        // A stop before anything was committed promises nothing.
+        Err(error) if error.is_absence() && (claim.txid, claim.state) == (None, None) => return None,
         Err(error) => format!("the restore failed: {}", error.message),
         Ok((bytes, txid)) => {
             let states = states_of(&evidence.history, bytes);

@@ -52,6 +52,8 @@ pub trait Cloud {
     fn set_credentials(&self, accepted: bool);
     /// Listings that the replicator gets are so old; zero means correct. Stores that cannot do it ignore it.
     fn set_listing_lag(&self, millis: u64);
+    /// By so many milliseconds a listing may lag now.
+    fn listing_lag(&self) -> u64;
     /// Number of requests by verb so far.
     fn requests(&self) -> BTreeMap<&'static str, u64>;
     /// Every object's key and content.
@@ -93,6 +95,10 @@ impl Cloud for Arc<Store> {
 
     fn set_listing_lag(&self, millis: u64) {
         self.lock().listing_lag = millis;
+    }
+
+    fn listing_lag(&self) -> u64 {
+        self.lock().listing_lag
     }
 
     fn requests(&self) -> BTreeMap<&'static str, u64> {
