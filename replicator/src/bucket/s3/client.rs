@@ -135,7 +135,8 @@ impl Client {
         R: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
     {
         let start = Instant::now();
-        let result = send(self.sdk().client).await.map_err(Failure::from_sdk);
+        let epoch = self.credentials.epoch();
+        let result = send(self.sdk().client).await.map_err(|error| Failure::from_sdk(error).signed_in(epoch));
         tracing::debug!(
             operation = request.operation,
             bucket = self.bucket,
@@ -198,7 +199,9 @@ impl Client {
             }
             Cure::Region(_) => false,
             Cure::Clock => once(&mut tried.clock),
-            Cure::Credentials => once(&mut tried.credentials) && self.credentials.invalidate().await,
+            Cure::Credentials => {
+                once(&mut tried.credentials) && self.credentials.invalidate(failure.epoch).await
+            }
             Cure::Wait | Cure::Reconnect => {
                 let Some(pause) = budget.fail(&*self.host.entropy, failure.retry_after) else {
                     return Err(failure);

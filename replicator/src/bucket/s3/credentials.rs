@@ -2,6 +2,7 @@
 //! expire.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
@@ -36,6 +37,7 @@ pub(super) struct CredentialCache {
     source: Source,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    epoch: AtomicU64,
 }
 
 #[derive(Default)]
@@ -77,12 +79,21 @@ impl CredentialCache {
                 ));
             }
         };
-        Ok(Self { source, clock, state: Mutex::default() })
+        Ok(Self { source, clock, state: Mutex::default(), epoch: AtomicU64::new(0) })
     }
 
-    /// Forgets what is remembered. `false` if asking again would give the same.
-    pub(super) async fn invalidate(&self) -> bool {
-        self.state.lock().await.current = None;
+    /// Grows with each renewal.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// Forgets what was remembered in `epoch`, but not what has been fetched since: the requests that were under way
+    /// with expired credentials cause one renewal together. `false` if asking again would give the same.
+    pub(super) async fn invalidate(&self, epoch: u64) -> bool {
+        let mut state = self.state.lock().await;
+        if self.epoch() == epoch {
+            state.current = None;
+        }
         matches!(self.source, Source::Chain { .. })
     }
 
@@ -106,7 +117,10 @@ impl CredentialCache {
             }
         };
         match provider.provide_credentials().await {
-            Ok(fresh) => Ok(state.current.insert(fresh).clone()),
+            Ok(fresh) => {
+                self.epoch.fetch_add(1, Ordering::Relaxed);
+                Ok(state.current.insert(fresh).clone())
+            }
             Err(error) => match &state.current {
                 Some(current) if !self.expires_within(current, Duration::ZERO) => {
                     tracing::warn!(%error, "cannot renew credentials, using the old ones while they last");
@@ -244,13 +258,13 @@ mod tests {
     #[tokio::test]
     async fn credentials_are_kept_until_shortly_before_they_expire() {
         #[derive(Debug, Default)]
-        struct Counting(std::sync::atomic::AtomicU64);
+        struct Counting(AtomicU64);
         impl ProvideCredentials for Counting {
             fn provide_credentials<'a>(&'a self) -> ProvideFuture<'a>
             where
                 Self: 'a,
             {
-                let n = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let n = self.0.fetch_add(1, Ordering::Relaxed);
                 let expiry = UNIX_EPOCH + Duration::from_secs(1000 * (n + 1));
                 ProvideFuture::ready(Ok(Credentials::new(format!("key{n}"), "s", None, Some(expiry), "test")))
             }
@@ -276,6 +290,7 @@ mod tests {
                 provider: Some(SharedCredentialsProvider::new(Counting::default())),
                 current: None,
             }),
+            epoch: AtomicU64::new(0),
         };
         let mut seen = Vec::new();
         for now in [0, 699_000, 700_000, 1_699_000, 1_701_000] {
@@ -283,7 +298,10 @@ mod tests {
             seen.push(cache.credentials().await.unwrap().access_key_id().to_owned());
         }
         assert_eq!(seen, ["key0", "key0", "key1", "key1", "key2"]);
-        assert!(cache.invalidate().await);
+        let epoch = cache.epoch();
+        assert!(cache.invalidate(epoch).await);
+        assert_eq!(cache.credentials().await.unwrap().access_key_id(), "key3");
+        assert!(cache.invalidate(epoch).await, "a request with the old key comes back late");
         assert_eq!(cache.credentials().await.unwrap().access_key_id(), "key3");
     }
 }

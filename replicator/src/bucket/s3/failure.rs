@@ -29,6 +29,8 @@ pub(super) struct Failure {
     pub region: Option<Box<str>>,
     /// The store's time.
     pub date: Option<UnixMillis>,
+    /// Which credentials signed the request: see `CredentialCache::epoch`.
+    pub epoch: u64,
     cause: Cause,
 }
 
@@ -74,6 +76,7 @@ impl Failure {
             retry_after: None,
             region: None,
             date: None,
+            epoch: 0,
             cause: cause(&error),
         };
         if let Some(response) = error.raw_response() {
@@ -104,6 +107,11 @@ impl Failure {
         failure
     }
 
+    /// Notes which credentials signed the request.
+    pub(super) fn signed_in(self, epoch: u64) -> Self {
+        Self { epoch, ..self }
+    }
+
     /// An answer whose content is not acceptable; may be asked for again.
     pub(super) fn bad_answer(message: impl Into<String>) -> Self {
         Self {
@@ -114,6 +122,7 @@ impl Failure {
             retry_after: None,
             region: None,
             date: None,
+            epoch: 0,
             cause: Cause::Transport { reached: Reached::Perhaps, stale: false, permanent: false },
         }
     }
