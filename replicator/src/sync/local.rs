@@ -220,6 +220,16 @@ impl Unfinished {
     }
 }
 
+/// Without what a full copy has superseded: files before it may still be there, or there again, because their removal
+/// need not have become durable. They are not for the store, which has everything up to the full copy.
+#[must_use]
+pub fn since_last_base(mut staged: Vec<Staged>) -> Vec<Staged> {
+    if let Some(base) = staged.iter().rev().find(|file| file.is_base).map(|file| file.txid) {
+        staged.retain(|file| file.txid >= base);
+    }
+    staged
+}
+
 /// The newest record, checked: files that are to be uploaded must be there without a hole.
 ///
 /// # Errors
@@ -250,6 +260,16 @@ mod tests {
         for bad in ["", "x.ltx", "000000000000001f.ltx", "unfinished.tmp", "000000000000001f-1-2-3.ltx"] {
             assert_eq!(Staged::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_full_copy_supersedes_what_was_before_it() {
+        let file = |txid, is_base| Staged { txid: Txid(txid), position: Position::default(), is_base };
+        let chain = [file(6, true), file(7, false)];
+        assert_eq!(since_last_base(chain.to_vec()), chain);
+        let before = [file(1, true), file(3, false), file(5, false)];
+        assert_eq!(since_last_base([&before[..], &chain].concat()), chain, "holes before it do not matter");
+        assert_eq!(since_last_base(before[1..].to_vec()), before[1..]);
     }
 
     #[test]

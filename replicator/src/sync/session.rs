@@ -13,7 +13,7 @@ use crate::wal::{Continuity, IndexHeader, continuity};
 
 use super::Options;
 use super::capture::{Captured, Chain, Look, look};
-use super::local::{LocalState, Staged, newest};
+use super::local::{LocalState, Staged, newest, since_last_base};
 use super::pages::PageTable;
 use super::reconcile::{Reconciled, reconcile};
 
@@ -79,7 +79,7 @@ pub fn start(host: &Host, options: &Options, previous: Option<&SourceFiles>) -> 
         warn_of_old_engine(&source, options);
     }
     let local = LocalState::open(Arc::clone(&host.disk), &options.meta_dir)?;
-    let staged = local.staged()?;
+    let staged = since_last_base(local.staged()?);
     let needs_base = |source, reason, last| Ok(Start::NeedsBase { source, reason, last });
     let last = match newest(&staged) {
         Ok(Some(last)) => last,
@@ -122,7 +122,11 @@ pub fn start(host: &Host, options: &Options, previous: Option<&SourceFiles>) -> 
             Reconciled::NeedsBase(reason) => return needs_base(source, reason, Some(record)),
         }
     };
-    let staged = chain.local.staged()?;
+    let staged = since_last_base(chain.local.staged()?);
+    if newest(&staged)? != Some(chain.newest) {
+        let what = "local state: staged files disappeared while the database was being opened";
+        return Err(Error::new(ErrorKind::Corrupt, what));
+    }
     let mut session = Box::new(Session { source, chain, baseline: None });
     session.rebase_facts();
     Ok(Start::Ready { session, staged, how })
