@@ -147,18 +147,18 @@ impl World {
         *self.app.borrow_mut() = Some(RunningApp { app, writers });
     }
 
-    /// Asks the writers to end and waits; `false` if they do not within two minutes.
+    /// Asks the writers to end and waits; `false` if they do not within two minutes. If healing interrupts the wait,
+    /// they are killed: nobody would wait for them before the next application starts.
     pub async fn stop_app(&self) -> bool {
         let Some(running) = self.app.borrow_mut().take() else { return true };
+        let _killed = KilledAtEnd(Arc::clone(&running.app.process));
         running.app.stop.store(true, Ordering::Relaxed);
         let ended = async {
             for writer in running.writers {
                 writer.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
             }
         };
-        let in_time = tokio::time::timeout(Duration::from_secs(120), ended).await.is_ok();
-        running.app.process.kill();
-        in_time
+        tokio::time::timeout(Duration::from_secs(120), ended).await.is_ok()
     }
 
     /// Lets the application make some more calls, then kills it inside one.
@@ -436,6 +436,15 @@ impl World {
         let now = self.context.timeline.millis();
         let in_sight = |claim: &&Claim| claim.at_millis + lag <= now;
         (self.claims.borrow().iter().rev().find(in_sight).copied(), self.history.head())
+    }
+}
+
+/// Ends a process however the work that waits for it ends.
+struct KilledAtEnd(Arc<Process>);
+
+impl Drop for KilledAtEnd {
+    fn drop(&mut self) {
+        self.0.kill();
     }
 }
 

@@ -17,7 +17,8 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
 fn one(evidence: &Evidence, damaged: &Damaged) -> Option<Violation> {
     let Ok((bytes, txid)) = &damaged.restore.outcome else { return None };
     let states = states_of(&evidence.history, bytes);
-    let newest = evidence.history.head()?;
+    let (newest, _) = damaged.restore.heads;
+    let newest = newest?;
     let is_right = states.contains(&newest) || damaged.newest_gone && !states.is_empty();
     (!is_right).then(|| Violation {
         oracle: NAME,
