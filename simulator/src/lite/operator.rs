@@ -94,7 +94,7 @@ async fn restore(world: &Rc<World>, asked: Asked, exposed: bool) {
     leave_a_stale_log(world, &process, &output, &mut options);
     let bucket = world.store.bucket(&process, &host, !exposed);
     let lag = if exposed { world.store.listing_lag() } else { 0 };
-    let (claimed, head) = world.standing_seen_with(lag);
+    let (claimed, head) = world.standing(lag);
     let started_millis = world.context.timeline.millis();
     let work = restore::run(&host, bucket, options, &NoProgress);
     let limit = Duration::from_millis(RESTORE_LIMIT_MILLIS);

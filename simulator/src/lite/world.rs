@@ -426,13 +426,9 @@ impl World {
     }
 
     /// The newest claim, and the head, now.
-    pub fn standing(&self) -> (Option<Claim>, Option<StateId>) {
-        self.standing_seen_with(0)
-    }
-
-    /// The same, for somebody whose listings lag so many milliseconds behind: what was claimed since then is out of
-    /// sight, whoever looks.
-    pub fn standing_seen_with(&self, lag: u64) -> (Option<Claim>, Option<StateId>) {
+    ///
+    /// For somebody whose listings lag so many milliseconds behind, what was claimed since then is out of sight.
+    pub fn standing(&self, lag: u64) -> (Option<Claim>, Option<StateId>) {
         let now = self.context.timeline.millis();
         let in_sight = |claim: &&Claim| claim.at_millis + lag <= now;
         (self.claims.borrow().iter().rev().find(in_sight).copied(), self.history.head())

@@ -154,7 +154,7 @@ async fn a_checkpoint_of_the_application_that_restarts_the_log_waits_for_a_tick_
     for mode in ["RESTART", "TRUNCATE"] {
         insert(&app, 20);
         settle(&handle).await;
-        let begun = std::time::Instant::now();
+        let begun = tokio::time::Instant::now();
         let busy: i64 =
             app.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(0)).unwrap();
         assert_eq!(busy, 0, "{mode}");

@@ -271,7 +271,7 @@ async fn staged_files_that_come_back_after_a_full_copy_are_not_queued() {
     let disk = os::host().disk;
     let mut old = Vec::new();
     for entry in disk.read_dir(&state).unwrap() {
-        if crate::sync::local::Staged::parse(&entry.name).is_some_and(|file| !file.is_base) {
+        if local::Staged::parse(&entry.name).is_some_and(|file| !file.is_base) {
             let file = disk.open(&state.join(&entry.name), crate::host::OpenMode::Read).unwrap();
             let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len).unwrap()];
             file.read_exact_at(&mut bytes, 0).unwrap();
