@@ -3,7 +3,7 @@
 //! Every check is a small function on a [`Bucket`](crate::bucket::Bucket) below a prefix of its own, so it sees what
 //! replication would see, work-arounds included. Where one fails, other settings are tried ([`remedies`]), so that the
 //! answer is what to write into the configuration. What an endpoint does with single raw requests is the business of
-//! the conformance suite, which runs this command, too. Must not know about command lines or databases.
+//! the conformance suite, which has checks of its own. Must not know about command lines or databases.
 
 mod checks;
 mod remedies;
