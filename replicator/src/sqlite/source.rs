@@ -62,8 +62,9 @@ pub struct Source {
     header: DbHeader,
     /// Salts and length of the log if all of it was in the database file when the pin was taken.
     complete_at_pin: Option<(u32, u32, u32)>,
-    /// All of the log was in the database file before the pin was taken, so that it rests on read lock 0.
-    rests: bool,
+    /// How often in a row the pin was taken while all of the log was in the database file. Once should put it on read
+    /// lock 0, unless a checkpoint had that lock for itself just then; the second time makes sure.
+    rests: u8,
 }
 
 impl Source {
@@ -120,7 +121,7 @@ impl Source {
             files,
             header,
             complete_at_pin: None,
-            rests: false,
+            rests: 0,
         };
         if source.is_replaced()? {
             return Err(Error::new(
@@ -196,7 +197,8 @@ impl Source {
         self.holder.end();
         std::mem::swap(&mut self.holder, &mut self.spare);
         self.note_pin();
-        self.rests = before.is_some() && before == self.complete_at_pin;
+        let rests = before.is_some() && before == self.complete_at_pin;
+        self.rests = if rests { self.rests.saturating_add(1) } else { 0 };
         Ok(())
     }
 
@@ -204,7 +206,7 @@ impl Source {
     /// application that restarts the log then waits for us, with the write lock in its hands.
     #[must_use]
     pub fn is_in_the_way(&self) -> bool {
-        !self.rests && self.complete().is_some_and(|(.., frames)| frames > 0)
+        self.rests < 2 && self.complete().is_some_and(|(.., frames)| frames > 0)
     }
 
     /// Salts and length of the log if all of it is in the database file.
