@@ -302,25 +302,6 @@ fn an_absent_database_is_restored_before_the_child_starts() {
     assert!(!desk.path("started").exists(), "{log}");
 }
 
-/// Deleted by a cleaner of temporary files, say. It used to fail for ever, until the next start.
-#[test]
-fn local_state_that_vanishes_while_running_is_made_anew() {
-    let desk = Desk::new();
-    let db = desk.app("app.db");
-    let url = format!("file://{}", desk.path("backup").display());
-    let mut process = desk.start(&["replicate", "app.db", &url]);
-    wait_for_text(&process, "full copy complete");
-    insert(&db, 3);
-    std::fs::remove_dir_all(desk.path(".app.db-litestream")).unwrap();
-    insert(&db, 4);
-    wait_for_text(&process, "opening the database anew");
-    insert(&db, 5);
-    process.signal(Signal::Terminate).unwrap();
-    let status = process.wait(PATIENCE).unwrap();
-    assert_eq!(status.code(), Some(0), "{}", process.output());
-    assert_eq!(desk.rows_in_replica("backup"), 12);
-}
-
 #[test]
 fn metrics_move_with_reality() {
     let desk = Desk::new();
