@@ -328,59 +328,6 @@ fn metrics_move_with_reality() {
     process.terminate(PATIENCE).unwrap();
 }
 
-#[test]
-fn metrics_of_upkeep_agree_with_the_disk() {
-    let desk = Desk::new();
-    let db = desk.app("app.db");
-    insert(&db, 20);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    desk.write(
-        "c.yml",
-        &format!(
-            "addr: 127.0.0.1:{port}\nlevels: [{{interval: 1s}}]\nl0-retention: 1h\ndbs:\n- path: app.db\n  \
-             monitor-interval: 100ms\n  min-checkpoint-page-count: 5\n  replica: {{path: backup, sync-interval: 50ms}}\n"
-        ),
-    );
-    let process = desk.start(&["replicate", "-config", "c.yml"]);
-    let value = |sample: &str| -> Option<f64> {
-        let answer = scrape(port)?;
-        let line = answer.lines().find(|line| line.starts_with(sample))?;
-        line.rsplit(' ').next()?.parse().ok()
-    };
-    let level0 = || std::fs::read_dir(desk.path("backup/ltx/0")).map_or(0, Iterator::count);
-    let name = desk.path("app.db").canonicalize().unwrap().display().to_string();
-    // Before anything was committed under its eyes.
-    let size = format!("litestream_db_size{{db=\"{name}\"}}");
-    wait_for("the size", PATIENCE, || (value(&size)? >= 8192.0).then_some(())).unwrap();
-    let passive = |family: &str| format!("litestream_checkpoint_{family}{{db=\"{name}\",mode=\"PASSIVE\"}}");
-    let before = value(&passive("count")).unwrap();
-    wait_for("checkpoints and a compaction", PATIENCE, || {
-        insert(&db, 3);
-        let done = value(&passive("count"))? > before + 2.0 && desk.path("backup/ltx/1").is_dir();
-        done.then_some(())
-    })
-    .unwrap_or_else(|error| panic!("{error}\n{:?}\n{}", scrape(port), process.output()));
-    let seconds = value(&passive("seconds")).unwrap();
-    assert!(seconds > 0.0 && seconds < 60.0, "{seconds}");
-    assert_eq!(value(&passive("error_count")), Some(0.0));
-    assert!(value("litestream_sync_seconds{").unwrap() > 0.0);
-    assert_eq!(value("litestream_compaction_verify_error_count{"), Some(0.0));
-    // Nothing is committed any more: what is counted is what is there.
-    let recent = "litestream_l0_retention_files_total{db=\"app.db\",status=\"too_recent\"}";
-    wait_for("the count of level 0", PATIENCE, || (value(recent)? == level0() as f64).then_some(())).unwrap();
-    // A file damaged behind its back is found by the next compaction, and counted.
-    let newest = || std::fs::read_dir(desk.path("backup/ltx/0")).unwrap().map(|e| e.unwrap().path()).max();
-    let last = newest().unwrap();
-    insert(&db, 1);
-    let damaged = wait_for("a new file", PATIENCE, || newest().filter(|path| *path != last)).unwrap();
-    std::fs::write(damaged, [0x55; 4096]).unwrap();
-    wait_for("the damage", PATIENCE, || {
-        (value("litestream_compaction_verify_error_count{")? >= 1.0).then_some(())
-    })
-    .unwrap_or_else(|error| panic!("{error}\n{}", process.output()));
-    process.terminate(PATIENCE).unwrap();
-}
-
 fn scrape(port: u16) -> Option<String> {
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
