@@ -302,6 +302,29 @@ fn an_absent_database_is_restored_before_the_child_starts() {
     assert!(!desk.path("started").exists(), "{log}");
 }
 
+/// Deleted by a cleaner of temporary files, say. It used to fail for ever, until the next start.
+#[test]
+fn local_state_that_vanishes_while_running_is_made_anew() {
+    let desk = Desk::new();
+    let db = desk.app("app.db");
+    let url = format!("file://{}", desk.path("backup").display());
+    let mut process = desk.start(&["replicate", "app.db", &url]);
+    wait_for_text(&process, "full copy complete");
+    insert(&db, 3);
+    // Else the upload may be who misses its file first, and a full copy heals that, too.
+    wait_for("the rows", PATIENCE, || (desk.rows_in_replica("backup") == 3).then_some(())).unwrap();
+    std::fs::remove_dir_all(desk.path(".app.db-litestream")).unwrap();
+    insert(&db, 4);
+    wait_for_text(&process, "opening the database anew");
+    // A stop before the new full copy is complete fails, as it should.
+    wait_for("the new full copy", PATIENCE, || (desk.rows_in_replica("backup") == 7).then_some(())).unwrap();
+    insert(&db, 5);
+    process.signal(Signal::Terminate).unwrap();
+    let status = process.wait(PATIENCE).unwrap();
+    assert_eq!(status.code(), Some(0), "{}", process.output());
+    assert_eq!(desk.rows_in_replica("backup"), 12);
+}
+
 #[test]
 fn metrics_move_with_reality() {
     let desk = Desk::new();
@@ -325,6 +348,58 @@ fn metrics_move_with_reality() {
     })
     .unwrap();
     assert!(value("litestream_db_size").unwrap() >= 8192.0);
+    process.terminate(PATIENCE).unwrap();
+}
+
+#[test]
+fn metrics_of_upkeep_agree_with_the_disk() {
+    let desk = Desk::new();
+    let db = desk.app("app.db");
+    insert(&db, 20);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    desk.write(
+        "c.yml",
+        &format!(
+            "addr: 127.0.0.1:{port}\nlevels: [{{interval: 1s}}, {{interval: 2s}}]\nl0-retention: 1h\ndbs:\n- path: app.db\n  \
+             monitor-interval: 100ms\n  min-checkpoint-page-count: 5\n  replica: {{path: backup, sync-interval: 50ms}}\n"
+        ),
+    );
+    let process = desk.start(&["replicate", "-config", "c.yml"]);
+    let value = |sample: &str| -> Option<f64> {
+        let answer = scrape(port)?;
+        let line = answer.lines().find(|line| line.starts_with(sample))?;
+        line.rsplit(' ').next()?.parse().ok()
+    };
+    let level0 = || std::fs::read_dir(desk.path("backup/ltx/0")).map_or(0, Iterator::count);
+    let name = desk.path("app.db").canonicalize().unwrap().display().to_string();
+    // Before anything was committed under its eyes.
+    let size = format!("litestream_db_size{{db=\"{name}\"}}");
+    wait_for("the size", PATIENCE, || (value(&size)? >= 8192.0).then_some(())).unwrap();
+    let passive = |family: &str| format!("litestream_checkpoint_{family}{{db=\"{name}\",mode=\"PASSIVE\"}}");
+    let before = value(&passive("count")).unwrap();
+    wait_for("checkpoints and a compaction", PATIENCE, || {
+        insert(&db, 3);
+        let done = value(&passive("count"))? > before + 2.0 && desk.path("backup/ltx/1").is_dir();
+        done.then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{:?}\n{}", scrape(port), process.output()));
+    let seconds = value(&passive("seconds")).unwrap();
+    assert!(seconds > 0.0 && seconds < 60.0, "{seconds}");
+    assert_eq!(value(&passive("error_count")), Some(0.0));
+    assert!(value("litestream_sync_seconds{").unwrap() > 0.0);
+    assert_eq!(value("litestream_compaction_verify_error_count{"), Some(0.0));
+    // Nothing is committed any more: what is counted is what is there.
+    let recent = "litestream_l0_retention_files_total{db=\"app.db\",status=\"too_recent\"}";
+    wait_for("the count of level 0", PATIENCE, || (value(recent)? == level0() as f64).then_some(())).unwrap();
+    // A file damaged behind its back is found by the next compaction that reads it, and counted. Level 1 is merged from
+    // local files while they are there, so it is level 2 that reads.
+    wait_for("the damage", PATIENCE, || {
+        insert(&db, 1);
+        let newest = std::fs::read_dir(desk.path("backup/ltx/1")).ok()?.map(|e| e.unwrap().path()).max()?;
+        std::fs::write(newest, [0x55; 4096]).unwrap();
+        (value("litestream_compaction_verify_error_count{")? >= 1.0).then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", process.output()));
     process.terminate(PATIENCE).unwrap();
 }
 
