@@ -65,6 +65,8 @@ pub struct Source {
     /// How often in a row the pin was taken while all of the log was in the database file. Once should put it on read
     /// lock 0, unless a checkpoint had that lock for itself just then; the second time makes sure.
     rests: u8,
+    /// Salts and length of the log just before the pin was taken, which it reaches at least.
+    reaches: Option<(u32, u32, u32)>,
 }
 
 impl Source {
@@ -122,6 +124,7 @@ impl Source {
             header,
             complete_at_pin: None,
             rests: 0,
+            reaches: None,
         };
         if source.is_replaced()? {
             return Err(Error::new(
@@ -192,21 +195,27 @@ impl Source {
         if planted!("gap-in-hand-over") {
             self.holder.end();
         }
-        let before = self.complete();
+        let (reaches, before) = (self.log_end(), self.complete());
         self.spare.begin(&self.path)?;
         self.holder.end();
         std::mem::swap(&mut self.holder, &mut self.spare);
         self.note_pin();
         let rests = before.is_some() && before == self.complete_at_pin;
+        self.reaches = reaches;
         self.rests = if rests { self.rests.saturating_add(1) } else { 0 };
         Ok(())
     }
 
-    /// Whether the pin keeps the log from restarting although all of it is in the database file. A checkpoint of the
-    /// application that restarts the log then waits for us, with the write lock in its hands.
+    /// Whether the pin keeps the log from being copied back, or from restarting although all of it is. A checkpoint of
+    /// the application that waits for readers then waits for us, with the write lock in its hands.
     #[must_use]
     pub fn is_in_the_way(&self) -> bool {
-        self.rests < 2 && self.complete().is_some_and(|(.., frames)| frames > 0)
+        let is_behind = self.log_end() != self.reaches;
+        is_behind || (self.rests < 2 && self.complete().is_some_and(|(.., frames)| frames > 0))
+    }
+
+    fn log_end(&self) -> Option<(u32, u32, u32)> {
+        self.index().map(|index| (index.salt1, index.salt2, index.max_frame))
     }
 
     /// Salts and length of the log if all of it is in the database file.
