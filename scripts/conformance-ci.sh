@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${CARGO_TARGET_DIR:-target}/debug
 export TOOLS=${TOOLS:-$PWD/.cache/tools}
-"$bin/conformance" run ci --strict
+"$bin/conformance" run ci --strict --jobs "${CONFORMANCE_JOBS:-3}"
 "$bin/conformance" diff versitygw
 "$bin/conformance" diff ceph-rgw
 "$bin/conformance" page --check

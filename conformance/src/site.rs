@@ -112,6 +112,22 @@ impl Site {
         })
     }
 
+    /// The same place for somebody who names the endpoint in the environment and nowhere else.
+    #[must_use]
+    pub fn endpoint_in_environment(mut self) -> Self {
+        let line = self.lines.iter().position(|line| line.starts_with("endpoint: "));
+        let Some(line) = line.map(|at| self.lines.remove(at)) else { return self };
+        let endpoint = line.trim_start_matches("endpoint: ");
+        self.environment.push(("AWS_ENDPOINT_URL_S3".to_owned(), endpoint.to_owned()));
+        let parameter = format!("endpoint={endpoint}");
+        if let Some((path, query)) = self.url.split_once('?') {
+            let rest: Vec<_> = query.split('&').filter(|part| *part != parameter).collect();
+            let question = if rest.is_empty() { "" } else { "?" };
+            self.url = format!("{path}{question}{}", rest.join("&"));
+        }
+        self
+    }
+
     /// The server, if the replica lies in one of this process.
     #[must_use]
     pub fn server(&self) -> Option<&Server> {

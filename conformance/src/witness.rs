@@ -147,9 +147,21 @@ impl Replicator {
         let url = if self.dialect == Dialect::V3 { &site.legacy_url } else { &site.url };
         let mut command = self.command(&site.environment);
         command.arg("restore").args(flags).arg("-o").arg(output).arg(url);
-        let log = self.folder.join("restore.log");
+        self.finish(&mut command, "restore.log")
+    }
+
+    /// Runs the product's `doctor` on a site; its verdict is the answer's exit code.
+    ///
+    /// # Errors
+    /// If the program cannot be started or does not end in time.
+    pub fn doctor(&self, site: &Site) -> io::Result<Finished> {
+        self.finish(self.command(&site.environment).args(["doctor", &site.url]), "doctor.log")
+    }
+
+    fn finish(&self, command: &mut Command, log: &str) -> io::Result<Finished> {
+        let log = self.folder.join(log);
         std::fs::write(&log, "")?;
-        let mut process = Process::start(&mut command, &log)?;
+        let mut process = Process::start(command, &log)?;
         let status = process.wait(Duration::from_secs(60))?;
         Ok(Finished { code: status.code(), output: process.output() })
     }

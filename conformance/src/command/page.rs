@@ -61,7 +61,8 @@ fn page(arguments: &Arguments) -> Result<(), String> {
         .iter()
         .map(|check| (check.id.to_owned(), meaning(check.need), check.requirement.to_owned()))
         .collect();
-    let text = targets_page(&rows, &runs);
+    let quirks = targets::quirks().map_err(|error| format!("quirks.toml: {error}"))?;
+    let text = targets_page(&rows, &quirks, &runs);
     if !arguments.check {
         return super::run::write(&arguments.output, &text);
     }

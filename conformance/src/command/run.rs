@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use conformance::checks::{self, Options};
 use conformance::targets::{self, Entry, Running, Start};
 use conformance::verdict::{Report, junit, table};
+use futures::{StreamExt as _, TryStreamExt as _};
 
 /// Runs the named checks against an endpoint and says whether a replicator can trust it.
 ///
@@ -32,6 +33,9 @@ pub struct Arguments {
     /// Also keep each result here as <target>.json, for `conformance page`.
     #[arg(long, value_name = "FOLDER")]
     record: Option<PathBuf>,
+    /// Targets to run at the same time; with more than one, figures of time mean little.
+    #[arg(long, value_name = "N", default_value = "1")]
+    jobs: std::num::NonZeroUsize,
     /// Judge by the target's declared quirks, not by usability.
     #[arg(long)]
     strict: bool,
@@ -62,8 +66,13 @@ async fn run_all(arguments: &Arguments) -> Result<ExitCode, String> {
     let options = options(arguments)?;
     let mut reports = Vec::new();
     let mut surprises = 0;
-    for entry in chosen(&arguments.targets)? {
+    let runs = chosen(&arguments.targets)?.into_iter().map(|entry| async {
         let report = run_one(&entry, arguments, &options).await?;
+        Ok::<_, String>((entry, report))
+    });
+    // In the order in which they were named, whichever ends first.
+    let mut runs = futures::stream::iter(runs).buffered(arguments.jobs.get());
+    while let Some((entry, report)) = runs.try_next().await? {
         if let Some(folder) = &arguments.record {
             super::page::record(folder, &entry, &report)?;
         }

@@ -1,6 +1,7 @@
 //! Endpoints that can be put to the test, and what they are known to do differently.
 
 mod catalogue;
+mod quirks;
 mod start;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub use self::catalogue::{CatalogueError, Entry, Start, catalogue, embedded_target};
+pub use self::quirks::{Quirk, quirks};
 pub use self::start::{Running, start};
 use crate::client::Style;
 

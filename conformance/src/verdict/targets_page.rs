@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Meaning, Report, Verdict};
+use crate::targets::Quirk;
 
 /// What is kept of a run: small enough to be checked in, without times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +53,7 @@ impl Recorded {
 
 /// The page. `checks` are id, meaning and requirement of all checks, in order.
 #[must_use]
-pub fn targets_page(checks: &[(String, Meaning, String)], runs: &[Recorded]) -> String {
+pub fn targets_page(checks: &[(String, Meaning, String)], quirks: &[Quirk], runs: &[Recorded]) -> String {
     let mut text = String::from(
         "# Targets and checks\n\n\
          Generated from recorded runs by `cargo run -p conformance -- page`; do not edit.\n\
@@ -69,6 +70,7 @@ pub fn targets_page(checks: &[(String, Meaning, String)], runs: &[Recorded]) -> 
             run.verdict
         ));
     }
+    text.push_str(&quirks_section(quirks, runs));
     text.push_str("\n## Checks\n\n| check | |");
     for run in runs {
         text.push_str(&format!(" {} |", run.target));
@@ -102,6 +104,33 @@ pub fn targets_page(checks: &[(String, Meaning, String)], runs: &[Recorded]) -> 
     text
 }
 
+/// What providers do differently, the check that fails because of it, and how the replicator fares there.
+fn quirks_section(quirks: &[Quirk], runs: &[Recorded]) -> String {
+    let mut text = String::from(
+        "\n## Quirks of providers\n\n\
+         The check fails on the target for a client that does nothing about the quirk; the last column is the \
+         replicator's own run (`replica.*`) on the same target.\n\n\
+         | provider | quirk | seen | target | fails there | what the replicator does | its own run |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for Quirk { provider, quirk, source, target, fails, answer } in quirks {
+        let run = runs.iter().find(|run| run.target == *target);
+        let failed = run.and_then(|run| run.failed.get(fails)).map_or("not seen", |_| "✗");
+        let own = run.map_or_else(|| "not run".to_owned(), own_run);
+        text.push_str(&format!(
+            "| {provider} | {quirk} | {source} | {target} | {failed} `{fails}` | {answer} | {own} |\n"
+        ));
+    }
+    text
+}
+
+/// How many of the replicator's own checks passed.
+fn own_run(run: &Recorded) -> String {
+    let own: Vec<_> = run.ran.iter().filter(|id| id.starts_with("replica.")).collect();
+    let passed = own.iter().filter(|id| !run.failed.contains_key(**id)).count();
+    format!("{passed} of {}", own.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{outcome, report};
@@ -116,7 +145,16 @@ mod tests {
         let checks: Vec<_> = ["a.a", "b.b", "c.c"]
             .map(|id| (id.to_owned(), Meaning::Required, format!("{id} holds")))
             .to_vec();
-        let page = targets_page(&checks, &[run]);
+        let quirk = Quirk {
+            provider: "P".to_owned(),
+            quirk: "odd".to_owned(),
+            source: "seen".to_owned(),
+            target: "example".to_owned(),
+            fails: "b.b".to_owned(),
+            answer: "copes".to_owned(),
+        };
+        let page = targets_page(&checks, &[quirk], &[run]);
+        assert!(page.contains("| P | odd | seen | example | ✗ `b.b` | copes | 0 of 0 |"), "{page}");
         assert!(page.contains("| example | an example | 1 of 2 | **not usable**: b.b |"), "{page}");
         assert!(
             page.contains("| a.a | required | ✓ |\n| b.b | required | ✗ |\n| c.c | required |  |"),

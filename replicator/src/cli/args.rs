@@ -175,7 +175,7 @@ pub struct Restore {
     #[arg(long, value_name = "TIME")]
     pub timestamp: Option<String>,
     /// Pieces of objects to fetch at once
-    #[arg(long, value_name = "N", default_value = "8")]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = pieces)]
     pub parallelism: std::num::NonZeroUsize,
     /// Succeed without doing anything if the output exists
     #[arg(long)]
@@ -237,4 +237,8 @@ pub struct Version {
     /// Also print the SQLite version and the platform
     #[arg(long)]
     pub verbose: bool,
+}
+
+fn pieces(text: &str) -> Result<std::num::NonZeroUsize, &'static str> {
+    text.parse().map_err(|_| "a whole number of at least 1 is needed")
 }

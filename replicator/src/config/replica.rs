@@ -19,9 +19,7 @@ pub fn from_url(text: &str, environment: &Environment, report: &Report) -> Resul
     }
     let mut settings = parsed.settings;
     if let Settings::S3(s3) = &mut settings {
-        if s3.endpoint.is_none() {
-            s3.endpoint = environment.get("LITESTREAM_S3_ENDPOINT").map(str::to_owned);
-        }
+        endpoint_from_environment(s3, environment);
         keys_from_environment(s3, environment);
         name_debugging(environment, report);
     }
@@ -40,6 +38,7 @@ pub fn resolve(raw: &RawReplica, environment: &Environment, report: &Report) -> 
     let settings = match settings {
         Settings::S3(mut s3) => {
             apply(&raw.s3, &mut s3, environment, report);
+            endpoint_from_environment(&mut s3, environment);
             keys_from_environment(&mut s3, environment);
             name_debugging(environment, report);
             Settings::S3(s3)
@@ -225,6 +224,23 @@ fn name_debugging(environment: &Environment, report: &Report) {
              store, without headers and bodies",
         );
     }
+}
+
+/// Where no endpoint is written, the environment may name one: Litestream's variable, or those of the AWS SDKs, the
+/// one for S3 before the one for all services, unless they are switched off
+/// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>). A scheme may be absent here, too.
+fn endpoint_from_environment(s3: &mut S3Settings, environment: &Environment) {
+    if s3.endpoint.is_some() {
+        return;
+    }
+    let switched_off = environment
+        .get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let aws = || {
+        let names = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
+        names.into_iter().find_map(|name| environment.get(name)).filter(|_| !switched_off)
+    };
+    s3.endpoint = environment.get("LITESTREAM_S3_ENDPOINT").or_else(aws).map(str::to_owned);
 }
 
 /// `LITESTREAM_ACCESS_KEY_ID` and `LITESTREAM_SECRET_ACCESS_KEY` stand in for `AWS_*` where those are not set, and

@@ -221,11 +221,36 @@ fn keys_of_the_environment_count_least() {
         environment.variables.insert(name.to_owned(), value.to_owned());
     }
     assert_eq!(keys(&environment, text), None, "the AWS chain takes them");
-    // Disaster: the file is lost, only a URL and the environment are left.
-    environment.variables.insert("LITESTREAM_S3_ENDPOINT".to_owned(), "https://s3.example".to_owned());
-    let (replica, _) = replica_from_url("s3://b/p", &environment).unwrap();
-    let Settings::S3(s3) = replica.settings else { panic!() };
-    assert_eq!(s3.endpoint.as_deref(), Some("https://s3.example"));
+}
+
+#[test]
+fn an_endpoint_that_is_not_written_comes_from_the_environment() {
+    let mut environment = environment();
+    let endpoint = |settings: &Settings| match settings {
+        Settings::S3(s3) => s3.endpoint.clone(),
+        Settings::Directory(_) => None,
+    };
+    let in_file = |text: &str, environment: &Environment| {
+        endpoint(&only_database(&parse(text, true, environment).unwrap()).replica.settings)
+    };
+    let text = "dbs:\n- path: a\n  replica: {type: s3, bucket: b, path: p}\n";
+    assert_eq!(in_file(text, &environment), None);
+    // Each of them goes before those above it.
+    for (name, value) in [
+        ("AWS_ENDPOINT_URL", "https://all.example"),
+        ("AWS_ENDPOINT_URL_S3", "https://s3.example"),
+        ("LITESTREAM_S3_ENDPOINT", "s3.us-west-002.backblazeb2.com"),
+    ] {
+        environment.variables.insert(name.to_owned(), value.to_owned());
+        assert_eq!(in_file(text, &environment).as_deref(), Some(value));
+        let (replica, _) = replica_from_url("s3://b/p", &environment).unwrap();
+        assert_eq!(endpoint(&replica.settings).as_deref(), Some(value));
+    }
+    let written = "dbs:\n- path: a\n  replica: {type: s3, bucket: b, path: p, endpoint: mine.example}\n";
+    assert_eq!(in_file(written, &environment).as_deref(), Some("mine.example"));
+    environment.variables.remove("LITESTREAM_S3_ENDPOINT");
+    environment.variables.insert("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS".to_owned(), "true".to_owned());
+    assert_eq!(in_file(text, &environment), None);
 }
 
 #[test]

@@ -27,6 +27,12 @@ impl Backoff {
         wait * percent / 100
     }
 
+    /// Whether nothing has failed since the last success.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.current == self.first
+    }
+
     /// Back to the start, after a success.
     pub fn reset(&mut self) {
         self.current = self.first;

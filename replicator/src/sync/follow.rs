@@ -261,7 +261,12 @@ impl<'a> Follower<'a> {
                 Ok(Some(Ended::Reopen { reason: error.to_string() }))
             }
             Err(error) => {
-                self.shared.report("copy new commits", &error);
+                // A look into the middle of a change is a failure only if it does not pass by itself.
+                if error.kind() == ErrorKind::Transient && self.copy_backoff.is_fresh() {
+                    tracing::debug!(db = %self.shared.options.db.display(), %error, "will look again");
+                } else {
+                    self.shared.report("copy new commits", &error);
+                }
                 self.not_before = started + self.copy_backoff.next(self.shared.host.entropy.as_ref());
                 Ok(None)
             }

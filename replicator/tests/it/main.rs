@@ -7,6 +7,7 @@
 
 mod credentials;
 mod formats;
+mod liars;
 mod lock_page;
 mod regressions;
 mod replicate_for_them;

@@ -1,4 +1,4 @@
-//! What a restore gives: nothing, an error, the last state, any state.
+//! What the replicator says of the place, and what a restore gives: nothing, an error, the last state, any state.
 
 use std::time::Duration;
 
@@ -32,6 +32,19 @@ pub(super) fn refused(rig: &Rig) -> Result<(), Complaint> {
     Ok(())
 }
 
+pub(super) fn doctor(rig: &Rig) -> Result<(), Complaint> {
+    let finished = rig.doctor(&rig.site()?)?;
+    ensure!(
+        matches!(finished.code, Some(0 | 10)),
+        "doctor ended with {:?}: {}",
+        finished.code,
+        last_line(&finished.output)
+    );
+    let finished = rig.doctor(&rig.site_with_wrong_key()?)?;
+    ensure!(finished.code == Some(20), "with a wrong key doctor ended with {:?}", finished.code);
+    Ok(())
+}
+
 pub(super) fn kill_and_restore(rig: &Rig) -> Result<(), Complaint> {
     let (site, mut history) = (rig.site()?, History::new());
     let mut app = rig.app("app", 1, &mut history)?;
@@ -50,6 +63,16 @@ pub(super) fn kill_and_restore(rig: &Rig) -> Result<(), Complaint> {
     app.end(daemon)?;
     rig.restored(&site, &[], &history, history.committed())?;
     whole(&site).map(drop)
+}
+
+pub(super) fn endpoint_in_environment(rig: &Rig) -> Result<(), Complaint> {
+    let (site, mut history) = (rig.site()?.endpoint_in_environment(), History::new());
+    let mut app = rig.app("app", 1, &mut history)?;
+    let daemon = app.replicate(&site, &[])?;
+    app.work(5, &mut history)?;
+    app.end(daemon)?;
+    rig.restored(&site, &[], &history, history.committed())?;
+    Ok(())
 }
 
 pub(super) fn every_state(rig: &Rig) -> Result<(), Complaint> {

@@ -37,6 +37,15 @@ pub(super) const CHECKS: &[Check] = &[
         refused
     ),
     check!(
+        "replica.doctor",
+        Required,
+        400,
+        65536,
+        "`replicator doctor` finds the place usable, and not usable with a wrong secret key",
+        "the verdict that people see without this suite must not be another one",
+        doctor
+    ),
+    check!(
         "replica.kill-and-restore",
         Required,
         900,
@@ -44,6 +53,15 @@ pub(super) const CHECKS: &[Check] = &[
         "replicated under load, killed, started again: what is restored is a committed state, at the end the last",
         "the whole point",
         kill_and_restore
+    ),
+    check!(
+        "replica.endpoint-in-environment",
+        Required,
+        200,
+        2048,
+        "replicated and restored with the endpoint named by AWS_ENDPOINT_URL_S3 alone",
+        "after a disaster there may be no configuration file; scheme or not, as in the file and the URL",
+        endpoint_in_environment
     ),
     check!(
         "replica.every-state",
@@ -112,8 +130,16 @@ async fn refused(probe: &Probe) -> Result<(), Complaint> {
     on_rig(probe, history::refused).await
 }
 
+async fn doctor(probe: &Probe) -> Result<(), Complaint> {
+    on_rig(probe, history::doctor).await
+}
+
 async fn kill_and_restore(probe: &Probe) -> Result<(), Complaint> {
     on_rig(probe, history::kill_and_restore).await
+}
+
+async fn endpoint_in_environment(probe: &Probe) -> Result<(), Complaint> {
+    on_rig(probe, history::endpoint_in_environment).await
 }
 
 async fn every_state(probe: &Probe) -> Result<(), Complaint> {

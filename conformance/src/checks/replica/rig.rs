@@ -94,6 +94,11 @@ impl Rig {
         Ok((output, finished))
     }
 
+    /// What the replicator itself says of the place.
+    pub(super) fn doctor(&self, site: &Site) -> Result<Finished, Complaint> {
+        Ok(Replicator::new(self.binary.clone(), Dialect::V5, self.folder.path()).doctor(site)?)
+    }
+
     /// Restores, and judges what came out.
     pub(super) fn restored(
         &self,
