@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use conformance::checks::{self, Options};
 use conformance::targets::{self, Entry, Running, Start};
 use conformance::verdict::{Report, junit, table};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 
 /// Runs the named checks against an endpoint and says whether a replicator can trust it.
 ///
@@ -67,12 +67,21 @@ async fn run_all(arguments: &Arguments) -> Result<ExitCode, String> {
     let mut reports = Vec::new();
     let mut surprises = 0;
     let runs = chosen(&arguments.targets)?.into_iter().map(|entry| async {
-        let report = run_one(&entry, arguments, &options).await?;
-        Ok::<_, String>((entry, report))
+        let report = run_one(&entry, arguments, &options).await;
+        (entry, report)
     });
     // In the order in which they were named, whichever ends first.
     let mut runs = futures::stream::iter(runs).buffered(arguments.jobs.get());
-    while let Some((entry, report)) = runs.try_next().await? {
+    let mut failed = 0;
+    while let Some((entry, report)) = runs.next().await {
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => {
+                eprintln!("Error: {error}");
+                failed += 1;
+                continue;
+            }
+        };
         if let Some(folder) = &arguments.record {
             super::page::record(folder, &entry, &report)?;
         }
@@ -96,6 +105,9 @@ async fn run_all(arguments: &Arguments) -> Result<ExitCode, String> {
     }
     if let Some(file) = &arguments.junit {
         write(file, &junit(&reports))?;
+    }
+    if failed > 0 {
+        return Err(format!("{failed} of the targets could not be examined: see above"));
     }
     if arguments.strict {
         return Ok(if surprises == 0 { ExitCode::SUCCESS } else { ExitCode::from(30) });

@@ -41,13 +41,28 @@ impl Running {
 
     /// Ends it: a process that was started gets SIGTERM and time to clean up.
     pub async fn stop(mut self) {
-        if let Hold::Process(child) = &mut self.hold
+        self.hold.end();
+        if let Hold::Process(child) = &mut self.hold {
+            let _ = tokio::time::timeout(STOP_TIMEOUT, child.wait()).await;
+        }
+    }
+}
+
+impl Hold {
+    /// Asks a process to end; a script takes down with it what it started.
+    fn end(&self) {
+        if let Self::Process(child) = self
             && let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok())
         {
             // SAFETY: the pid is that of our own child, which has not been waited for, so it cannot be another's.
             unsafe { libc::kill(pid, libc::SIGTERM) };
-            let _ = tokio::time::timeout(STOP_TIMEOUT, child.wait()).await;
         }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -93,11 +108,12 @@ async fn process(name: &str, script: PathBuf) -> Result<Running, String> {
     let mut child = Command::new(&script)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .map_err(|error| failed(error.to_string()))?;
     let stdout = child.stdout.take().expect("stdout was asked for");
     let mut lines = BufReader::new(stdout).lines();
+    // From here on it is told to end, whatever happens.
+    let hold = Hold::Process(Box::new(child));
     let answers = tokio::time::timeout(START_TIMEOUT, read_answers(&mut lines)).await;
     let answers =
         answers.map_err(|_| failed(format!("not ready within {START_TIMEOUT:?}")))?.map_err(failed)?;
@@ -113,7 +129,7 @@ async fn process(name: &str, script: PathBuf) -> Result<Running, String> {
         target.bucket = bucket;
         target.create_bucket = false;
     }
-    Ok(Running { target, hold: Hold::Process(Box::new(child)) })
+    Ok(Running { target, hold })
 }
 
 async fn read_answers(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<Vec<(String, String)>, String> {

@@ -165,6 +165,13 @@ pub const BUGS: &[Bug] = &[
         "litestream#781: new writes never leave the machine",
     ),
     bug(
+        Part::Upload,
+        "claim-for-half-a-log",
+        "durable",
+        "each of the files that a long log becomes is acknowledged as if it held all of it",
+        "found here (seed 102456)",
+    ),
+    bug(
         Part::Resume,
         "claim-for-old-files",
         "durable",

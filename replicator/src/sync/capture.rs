@@ -91,7 +91,8 @@ impl Chain {
     }
 
     /// Copies everything committed up to now into staged files, or exactly up to `target` if that is a position of
-    /// the current log.
+    /// the current log. `on_staged` is told of each file, and whether with it everything is copied that was committed
+    /// when copying began: a long log becomes several files, and the first ones say nothing about its end.
     ///
     /// # Errors
     /// `Conflict` if continuity is lost: compare the database with the chain. Others can be tried again; what was
@@ -100,7 +101,7 @@ impl Chain {
         &mut self,
         source: &Source,
         target: Option<&Position>,
-        on_staged: &mut dyn FnMut(Staged),
+        on_staged: &mut dyn FnMut(Staged, bool),
     ) -> Result<Captured> {
         let mut captured = Captured::default();
         loop {
@@ -126,7 +127,8 @@ impl Chain {
             captured.files += 1;
             captured.wal_bytes +=
                 u64::from(batch.frames) * (FRAME_HEADER_SIZE + self.page_size.bytes()) as u64;
-            on_staged(staged);
+            let is_everything = target.is_none() && staged.position.frame == index.max_frame;
+            on_staged(staged, is_everything || planted!("claim-for-half-a-log"));
         }
     }
 

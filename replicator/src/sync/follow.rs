@@ -243,7 +243,8 @@ impl<'a> Follower<'a> {
                 if session.source().is_replaced()? && !planted!("claim-for-replaced-file") {
                     return Err(Error::new(ErrorKind::Conflict, "the database file was replaced or deleted"));
                 }
-                session.capture(&mut |staged| shared.push(staged, Some(now)))
+                session
+                    .capture(&mut |staged, is_everything| shared.push(staged, is_everything.then_some(now)))
             })
             .await;
         self.shared.update(|status| status.sync_time += started.elapsed());
@@ -324,8 +325,8 @@ impl<'a> Follower<'a> {
         let Some(mode) = policy::checkpoint_due(&facts, &self.shared.options) else { return Ok(()) };
         let outcome = self
             .blocking(move |session, shared| {
-                let now = shared.host.clock.now();
-                session.checkpoint(mode, &mut |staged| shared.push(staged, Some(now)))
+                // No claim is made here: whether the file is still the one that has its name is not looked at.
+                session.checkpoint(mode, &mut |staged, _| shared.push(staged, None))
             })
             .await;
         self.shared.update(|status| {
@@ -394,8 +395,7 @@ impl<'a> Follower<'a> {
     async fn snapshot(&mut self, reply: SnapshotRequest) {
         let source = self
             .blocking(|session, shared| {
-                let now = shared.host.clock.now();
-                let long = session.long_view(&mut |staged| shared.push(staged, Some(now)))?;
+                let long = session.long_view(&mut |staged, _| shared.push(staged, None))?;
                 let txid = session.chain().newest.txid;
                 let header = image_header(&long.view, Txid(1), txid, session.chain().timestamp);
                 Ok(SnapshotSource { long, txid, header })
@@ -419,7 +419,8 @@ impl<'a> Follower<'a> {
                 if planted!("stop-without-last-copy") {
                     return Ok(Default::default());
                 }
-                session.capture(&mut |staged| shared.push(staged, Some(now)))
+                session
+                    .capture(&mut |staged, is_everything| shared.push(staged, is_everything.then_some(now)))
             })
             .await;
         copied.map_err(|error| error.context("final sync"))?;

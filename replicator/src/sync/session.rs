@@ -299,7 +299,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Chain::capture`].
-    pub fn capture(&mut self, on_staged: &mut dyn FnMut(Staged)) -> Result<Captured> {
+    pub fn capture(&mut self, on_staged: &mut dyn FnMut(Staged, bool)) -> Result<Captured> {
         let captured = self.chain.capture(&self.source, None, on_staged)?;
         if captured.files > 0 {
             self.source.move_pin()?;
@@ -314,7 +314,7 @@ impl Session {
     pub fn checkpoint(
         &mut self,
         mode: CheckpointMode,
-        on_staged: &mut dyn FnMut(Staged),
+        on_staged: &mut dyn FnMut(Staged, bool),
     ) -> Result<CheckpointOutcome> {
         let mut outcome = CheckpointOutcome::Partial { log: 0, copied: 0 };
         for _ in 0..CHECKPOINT_ATTEMPTS {
@@ -340,7 +340,7 @@ impl Session {
     ///
     /// # Errors
     /// `Transient` if the log was restarted each time in between.
-    pub fn long_view(&mut self, on_staged: &mut dyn FnMut(Staged)) -> Result<LongView> {
+    pub fn long_view(&mut self, on_staged: &mut dyn FnMut(Staged, bool)) -> Result<LongView> {
         for _ in 0..5 {
             let long = self.source.long_view()?;
             let target = planted!("snapshot-behind-its-name", None, Some(&long.view.position));

@@ -299,3 +299,25 @@ async fn staged_files_that_come_back_after_a_full_copy_are_not_queued() {
     stop(handle).await;
     world.assert_equal(&world.app()).await;
 }
+
+/// A simulated application that wrote more than one batch while a first full copy was under way: the first file of the
+/// rest was reported with the time at which copying began, as if it held all of it.
+#[tokio::test]
+async fn only_the_last_of_the_files_that_a_long_log_becomes_holds_everything() {
+    let mut world = World::new();
+    let app = world.app();
+    insert(&app, 1);
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    world.options.max_batch_bytes = 32 << 10;
+    let (host, options) = (os::host(), world.options.clone());
+    let started = tokio::task::spawn_blocking(move || session::start(&host, &options, None)).await.unwrap();
+    let session::Start::Ready { mut session, .. } = started.unwrap() else { panic!("nothing was lost") };
+    insert(&app, 60);
+    let mut told = Vec::new();
+    session.capture(&mut |staged, is_everything| told.push((staged.txid, is_everything))).unwrap();
+    let (last, first) = told.split_last().unwrap();
+    assert!(first.len() >= 3, "{told:?}");
+    assert!(last.1 && first.iter().all(|(_, is_everything)| !is_everything), "{told:?}");
+}
