@@ -33,9 +33,12 @@ pub(super) async fn restore(
     started: Instant,
 ) -> Result<Report, Failure> {
     // Objects too small to be LTX files are no files; other levels may cover them.
-    let (files, cut): (Vec<File>, Vec<File>) =
+    let (mut files, cut): (Vec<File>, Vec<File>) =
         files.iter().cloned().partition(|file| file.size >= MIN_FILE_LEN);
     let want = want(context, &files).await?;
+    if let (Target::Timestamp(time), Want::Exactly(txid)) = (context.options.target, want) {
+        moment::leave_out_later(context.bucket.as_ref(), &mut files, txid, time).await?;
+    }
     let chosen = progress.continue_with(context, &files, want);
     let chosen: Arc<[File]> = mind_the_cut(context, want, chosen, &cut)?.into();
     let plan = describe(progress.applied.iter().chain(chosen.iter()));

@@ -8,6 +8,7 @@ use crate::bucket::{Bucket, ByteRange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
 use crate::ltx::{HEADER_LEN, Header, Txid};
+use crate::replica::Level;
 
 use super::{Failure, plan};
 
@@ -62,6 +63,33 @@ pub(super) async fn state_before(
             Moment::TooEarly { oldest, captured: captured.expect("the search ends at the oldest state") }
         }
     })
+}
+
+/// Leaves out snapshots that say of themselves to be of `time` or later, if `state` can be had without them.
+///
+/// The file of level 0 dates a transaction. A snapshot that bears the same number may be of another state: it was left
+/// by a replicator that lost the race for that number, and the winner's file came in late.
+pub(super) async fn leave_out_later(
+    bucket: &dyn Bucket,
+    files: &mut Vec<plan::File>,
+    state: Txid,
+    time: UnixMillis,
+) -> Result<(), Failure> {
+    while let Ok(chosen) = plan::plan(files, plan::Want::Exactly(state), None) {
+        let Some(snapshot) = chosen.into_iter().find(|file| file.name.level == Level::SNAPSHOT) else {
+            break;
+        };
+        let header = read_header(bucket, &snapshot).await;
+        if header.map_err(|error| Failure::of_object(&snapshot.key, error))?.timestamp < time {
+            break;
+        }
+        let others: Vec<_> = files.iter().filter(|file| **file != snapshot).cloned().collect();
+        if plan::plan(&others, plan::Want::Exactly(state), None).is_err() {
+            break;
+        }
+        *files = others;
+    }
+    Ok(())
 }
 
 /// When a state was captured. The lowest level was written first and has the time of the commit itself; a snapshot

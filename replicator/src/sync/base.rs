@@ -30,8 +30,6 @@ pub struct Image {
     table: Option<TableBuilder>,
     /// Size of the object in bytes.
     pub size: u64,
-    /// It was not there before.
-    is_new: bool,
 }
 
 /// Copies all pages of `view` to the store as `name`.
@@ -94,7 +92,7 @@ async fn try_upload(
         }
     }
     let outcome = upload.finish().await?;
-    let image = Image { table: encoder.into_table(), size, is_new: outcome == PutOutcome::Written };
+    let image = Image { table: encoder.into_table(), size };
     Ok((outcome != PutOutcome::Conflict).then_some(image))
 }
 
@@ -140,7 +138,9 @@ pub async fn publish(
     let header = image_header(&view, txid, txid, timestamp);
     let name = LtxName::l0(txid);
     let Some(image) = try_upload(host, bucket, Arc::clone(&view), name, header, Some(table)).await? else {
-        withdraw(bucket, snapshot).await?;
+        if let Some((name, _)) = snapshot {
+            withdraw(bucket, name).await?;
+        }
         return Err(taken(bucket, name));
     };
     if let Some((name, image)) = snapshot {
@@ -171,9 +171,9 @@ pub async fn publish(
     .await
 }
 
-/// Removes a snapshot of a transaction that became somebody else's, if it is ours.
-async fn withdraw(bucket: &dyn Bucket, snapshot: Option<(LtxName, Image)>) -> Result<()> {
-    let Some((name, Image { is_new: true, .. })) = snapshot else { return Ok(()) };
+/// Removes the snapshot of a transaction that became somebody else's. It has our bytes, time included, so that it is
+/// ours even if its upload was answered only the second time.
+async fn withdraw(bucket: &dyn Bucket, name: LtxName) -> Result<()> {
     let failures = bucket.delete(&[name.key(bucket.layout())]).await?;
     failures.into_iter().next().map_or(Ok(()), |failure| Err(failure.error))
 }

@@ -44,6 +44,18 @@ pub(super) fn file_of(
     commit: u32,
     pages: impl Iterator<Item = (u32, Vec<u8>)>,
 ) -> File {
+    dated(level, txids, (txids.1 * 1000).cast_signed(), page_size, commit, pages)
+}
+
+/// As [`file_of`], of a time in milliseconds.
+pub(super) fn dated(
+    level: u8,
+    txids: (u64, u64),
+    time: i64,
+    page_size: u32,
+    commit: u32,
+    pages: impl Iterator<Item = (u32, Vec<u8>)>,
+) -> File {
     let (min, max) = (Txid(txids.0), Txid(txids.1));
     let header = Header {
         flags: Header::NO_CHECKSUM,
@@ -51,7 +63,7 @@ pub(super) fn file_of(
         commit,
         min_txid: min,
         max_txid: max,
-        timestamp: UnixMillis((max.0 * 1000).cast_signed()),
+        timestamp: UnixMillis(time),
         pre_apply_checksum: 0,
         wal_offset: 0,
         wal_size: 0,
