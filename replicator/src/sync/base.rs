@@ -96,6 +96,14 @@ async fn try_upload(
     Ok((outcome != PutOutcome::Conflict).then_some(image))
 }
 
+/// What became of a full copy.
+pub enum Published {
+    /// It is in the store, and a chain starts from it.
+    Chain(Box<Source>, Chain),
+    /// Somebody else's object has the transaction id, whatever the last listing said.
+    Taken(Error),
+}
+
 /// Publishes a full copy of the pinned database as transaction `txid` and starts a chain from it.
 ///
 /// Any full copy but the very first is published as a snapshot first: a restore then needs nothing before it, not
@@ -109,7 +117,7 @@ pub async fn publish(
     source: Box<Source>,
     last: Option<LastRecord>,
     txid: Txid,
-) -> Result<(Box<Source>, Chain)> {
+) -> Result<Published> {
     let host = &shared.host;
     let options = shared.options.clone();
     let disk = Arc::clone(&host.disk);
@@ -133,7 +141,10 @@ pub async fn publish(
     } else {
         let header = image_header(&view, Txid(1), txid, timestamp);
         let name = LtxName::snapshot(txid);
-        Some((name, upload_image(host, bucket, Arc::clone(&view), name, header, None).await?))
+        let Some(image) = try_upload(host, bucket, Arc::clone(&view), name, header, None).await? else {
+            return Ok(Published::Taken(taken(bucket, name)));
+        };
+        Some((name, image))
     };
     let header = image_header(&view, txid, txid, timestamp);
     let name = LtxName::l0(txid);
@@ -141,7 +152,7 @@ pub async fn publish(
         if let Some((name, _)) = snapshot {
             withdraw(bucket, name).await?;
         }
-        return Err(taken(bucket, name));
+        return Ok(Published::Taken(taken(bucket, name)));
     };
     if let Some((name, image)) = snapshot {
         shared.compactor.note_published(name, image.size, timestamp);
@@ -166,7 +177,7 @@ pub async fn publish(
                 "the database was replaced while it was being copied",
             ));
         }
-        Ok((source, chain))
+        Ok(Published::Chain(source, chain))
     })
     .await
 }

@@ -15,6 +15,7 @@ use crate::replica::{Inventory, Retention};
 use crate::sqlite::{LongView, Source, SourceFiles};
 
 use super::backoff::Backoff;
+use super::base::Published;
 use super::contact::base_txid;
 use super::follow::{Ended, Follower, Uploader};
 use super::local::Staged;
@@ -288,15 +289,21 @@ impl Life {
             let inventory = Inventory::load(shared.bucket.as_ref()).await?;
             let txid =
                 base_txid(last.map(|last| last.staged.txid), &inventory).max(self.base.unwrap_or_default());
-            let (source, chain) = base::publish(shared, source, last, txid).await?;
-            Ok::<_, Error>((source, chain, txid))
+            Ok::<_, Error>((base::publish(shared, source, last, txid).await?, txid))
         };
-        let (source, chain, txid) = tokio::select! {
+        let (published, txid) = tokio::select! {
             biased;
             _ = stop.wait_for(Option::is_some) => {
                 return Err(Error::new(ErrorKind::Cancelled, "stopped before the first full copy was complete"));
             }
             done = work => done?,
+        };
+        let (source, chain) = match published {
+            Published::Chain(source, chain) => (source, chain),
+            Published::Taken(error) => {
+                self.base = Some(txid.next());
+                return Err(error);
+            }
         };
         self.base = None;
         shared.queue.acknowledge(Txid(u64::MAX));

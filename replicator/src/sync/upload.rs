@@ -9,7 +9,7 @@ use crate::compact::LocalCopy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
 use crate::ltx::{Trailer, Txid};
-use crate::replica::{Inventory, LtxName};
+use crate::replica::{Entry, Inventory, LtxName};
 
 use super::checked::CheckedFile;
 use super::contact::{Contact, contact};
@@ -54,7 +54,7 @@ impl UploadEnd {
 pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) -> UploadEnd {
     let mut backoff = shared.backoff();
     let inventory = loop {
-        match Inventory::load(shared.bucket.as_ref()).await {
+        match look(&shared, &staged).await {
             Ok(inventory) => break inventory,
             Err(error) => shared.wait_after("list the replica", error, &mut backoff).await,
         }
@@ -92,6 +92,22 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
             Err(error) => shared.wait_after("upload", error, &mut backoff).await,
         }
     }
+}
+
+/// What the replica holds. A full copy that its listing lacks is asked for by name before it is taken for lost: listings
+/// of some stores lag, and each copy made because of that would be missed in turn.
+async fn look(shared: &Shared, staged: &[Staged]) -> Result<Inventory> {
+    let bucket = shared.bucket.as_ref();
+    let mut inventory = Inventory::load(bucket).await?;
+    let Some(base) = staged.iter().rev().find(|file| file.is_base) else { return Ok(inventory) };
+    for name in [LtxName::l0(base.txid), LtxName::snapshot(base.txid)] {
+        if inventory.get(&name).is_none()
+            && let Some(object) = bucket.head(&name.key(bucket.layout())).await?
+        {
+            inventory.insert(Entry { name, size: object.size, modified: object.modified });
+        }
+    }
+    Ok(inventory)
 }
 
 /// The newest transaction that both sides have must be the same file, or two histories meet here.

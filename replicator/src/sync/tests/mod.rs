@@ -1,6 +1,7 @@
 //! Replication end to end on real files, with this process as the application and memory as the store.
 
 mod continuity;
+mod lagging;
 mod maintenance;
 mod replaced;
 mod store;

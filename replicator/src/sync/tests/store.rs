@@ -9,7 +9,7 @@ use crate::bucket::{
 };
 use crate::replica::LtxName;
 
-fn forget_local_state(world: &World) {
+pub(super) fn forget_local_state(world: &World) {
     #[expect(clippy::disallowed_methods, reason = "the test stands for an operator")]
     std::fs::remove_dir_all(&world.options.meta_dir).unwrap();
 }
