@@ -3,3 +3,5 @@
 pub mod demo;
 
 pub mod real;
+
+pub mod suites;

@@ -86,7 +86,7 @@ async fn a_full_copy_that_a_lagging_listing_lacks_is_not_made_again() {
         settle(&handle).await;
     }
     stop(handle).await;
-    super::store::forget_local_state(&world);
+    store::forget_local_state(&world);
     insert(&app, 3);
     let handle = world.start();
     settle(&handle).await;

@@ -312,7 +312,7 @@ async fn only_the_last_of_the_files_that_a_long_log_becomes_holds_everything() {
     stop(handle).await;
     world.options.max_batch_bytes = 32 << 10;
     let (host, options) = (os::host(), world.options.clone());
-    let started = tokio::task::spawn_blocking(move || session::start(&host, &options, None)).await.unwrap();
+    let started = os::host().blocking(move || session::start(&host, &options, None)).await;
     let session::Start::Ready { mut session, .. } = started.unwrap() else { panic!("nothing was lost") };
     insert(&app, 60);
     let mut told = Vec::new();
