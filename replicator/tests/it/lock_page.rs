@@ -57,6 +57,13 @@ fn assert_same_bytes(left: &Path, right: &Path) {
     }
 }
 
+/// The largest resident size of a process so far.
+fn peak_memory_mb(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+}
+
 #[test]
 fn a_database_that_grows_over_the_lock_page_is_captured_compared_and_restored() {
     let desk = Desk::new();
@@ -71,6 +78,8 @@ fn a_database_that_grows_over_the_lock_page_is_captured_compared_and_restored() 
     grow(&app, 30);
     assert!(pages(&app) > LOCK_PAGE, "{} pages", pages(&app));
     app.execute("UPDATE t SET x = randomblob(60000) WHERE rowid % 3 = 0", []).unwrap();
+    let memory = peak_memory_mb(process.id());
+    assert!(memory < 150, "{memory} MB for a database of a gigabyte");
     process.signal(conformance::process::Signal::Terminate).unwrap();
     assert_eq!(process.wait(PATIENCE).unwrap().code(), Some(0), "{}", process.output());
 

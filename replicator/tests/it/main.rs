@@ -9,6 +9,7 @@ mod credentials;
 mod formats;
 mod liars;
 mod lock_page;
+mod pace;
 mod regressions;
 mod replicate_for_them;
 mod restore_command;

@@ -5,6 +5,7 @@ use conformance::site::Site;
 use conformance::witness::V0_5_17;
 use conformance::workload::Settings;
 
+use crate::restore_theirs::compare_every_moment;
 use crate::scene::{PATIENCE, Scene, product};
 
 /// The product follows an application that checkpoints, vacuums and restarts as it likes, and is killed in between.
@@ -36,6 +37,10 @@ fn every_state(mut scene: Scene, site: &Site) {
     let litestream = scene.litestream(V0_5_17);
     let count = scene.compare_every_state(&litestream, site);
     assert!(count >= 8, "only {count} states");
+    if site.server().is_none() {
+        // On S3, 0.5.17 dates files by their upload, its own too: moments are not comparable there.
+        compare_every_moment(&scene, &litestream, site);
+    }
     for restorer in [&litestream, &product] {
         let state = scene.restore_and_judge(restorer, site, &[]).unwrap();
         assert_eq!(state.seq, committed);

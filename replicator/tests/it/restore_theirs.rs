@@ -28,7 +28,7 @@ fn replicate(litestream: &Replicator, scene: &mut Scene, site: &Site, database_l
 
 /// The moment of every state, which is too early for it, and just after it, up to the newest: what a moment in the
 /// future means is not for this test to say.
-fn compare_every_moment(scene: &Scene, with: &Replicator, site: &Site) {
+pub fn compare_every_moment(scene: &Scene, with: &Replicator, site: &Site) {
     let replica = Replica::read(&*site.store).unwrap();
     let moments: Vec<i64> = replica.restorable().map(|(_, time)| time).collect();
     let newest = moments.iter().max().copied().unwrap();
