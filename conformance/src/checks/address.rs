@@ -128,9 +128,9 @@ pub(super) const CHECKS: &[Check] = &[
     check!(
         "address.object-and-directory",
         Optional,
+        5,
         4,
-        4,
-        "a and a/b exist side by side",
+        "a and a/b exist side by side, and are listed",
         "two replicas whose paths nest; servers on file systems cannot",
         object_and_directory
     ),
@@ -250,7 +250,10 @@ async fn object_and_directory(probe: &Probe) -> Result<(), Complaint> {
     probe.put("a", "outer").await?;
     probe.put("a/b", "inner").await?;
     probe.holds("a", b"outer").await?;
-    probe.holds("a/b", b"inner").await
+    probe.holds("a/b", b"inner").await?;
+    let listed = probe.list("", 1000, 1).await?;
+    ensure!(listed.len() == 2, "of both, the listing shows {listed:?}");
+    Ok(())
 }
 
 async fn trailing_slash_key(probe: &Probe) -> Result<(), Complaint> {
