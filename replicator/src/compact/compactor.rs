@@ -116,7 +116,14 @@ impl Compactor {
 
     /// Takes note of a file that was published by somebody else in this process.
     pub fn note_published(&self, name: LtxName, size: u64, time: UnixMillis) {
-        self.state().note(Entry { name, size, modified: Some(time) });
+        let mut state = self.state();
+        state.note(Entry { name, size, modified: Some(time) });
+        // A snapshot bears the time of the last commit. What it lets expire may have been due before the last look,
+        // which did not know of it.
+        let first = self.settings.retention.ages().min().map(|age| later(time, age));
+        if first <= state.retained {
+            state.retained = None;
+        }
     }
 
     /// Takes note of a level-0 file of one transaction that was published from a file on this host. That file is to
