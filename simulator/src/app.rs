@@ -269,12 +269,16 @@ impl App {
                 tx.commit()?;
                 Ok(true)
             }
-            Step::Vacuum if self.plan.auto_vacuum => {
-                db.execute_batch("PRAGMA incremental_vacuum(10)")?;
-                Ok(true)
-            }
             Step::Vacuum => {
-                db.execute_batch("VACUUM")?;
+                let regrow = self.choices().below("app.regrow", instance, 2) == 1;
+                if regrow {
+                    db.execute("DELETE FROM t WHERE id % 2 = 1", [])?;
+                }
+                let vacuum = if self.plan.auto_vacuum { "PRAGMA incremental_vacuum" } else { "VACUUM" };
+                db.execute_batch(vacuum)?;
+                if regrow {
+                    self.come_and_go(db, instance)?;
+                }
                 Ok(true)
             }
             Step::Checkpoint => {
@@ -299,6 +303,19 @@ impl App {
             Step::Verify => self.verify(db).map(|()| false),
             Step::Reopen => Ok(false),
         }
+    }
+
+    /// Rows that come and go in one transaction: the file may be longer afterwards, by pages that are free again and
+    /// so were never logged. Where it had been longer before, their old content shows again.
+    fn come_and_go(&self, db: &mut Connection, instance: u64) -> rusqlite::Result<()> {
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.insert(&tx, instance, 100)?;
+        let kept = tx.last_insert_rowid();
+        for part in 101..120 {
+            self.insert(&tx, instance, part)?;
+        }
+        tx.execute("DELETE FROM t WHERE id > ?", [kept])?;
+        tx.commit()
     }
 
     fn rows(&self, db: &mut Connection, instance: u64, rows: u64) -> rusqlite::Result<bool> {

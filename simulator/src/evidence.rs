@@ -6,8 +6,9 @@ use std::sync::Arc;
 use replicator::ltx::Txid;
 
 use crate::app::Ledger;
-use crate::history::{History, StateId};
-use crate::plan::Plan;
+use crate::history::{History, StateId, image_of_file};
+use crate::plan::{Happening, Plan, ReplicatorPlan};
+use crate::store::Stored;
 
 /// Something the replicator claimed about the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub struct RestoreRun {
     pub ended_millis: u64,
     /// What was asked.
     pub asked: Asked,
-    /// The store's weather could hit it: it may fail, but not lie.
+    /// The store's weather, decay or a second replicator could hit it: it may fail, but not lie.
     pub exposed: bool,
     /// Last claim before it began.
     pub claimed: Option<Claim>,
@@ -110,10 +111,41 @@ pub struct Evidence {
     pub touched: Vec<std::path::PathBuf>,
     /// SQLite's locks that the replicator lost by closing a descriptor.
     pub lost_locks: Vec<std::path::PathBuf>,
+    /// What was wrong with other legal images of a power loss.
+    pub crash_images: Vec<String>,
+    /// Histories of copies of the database that another replicator put into the same replica.
+    pub others: Vec<Arc<History>>,
+    /// The replicator held SQLite's write lock.
+    pub wrote: bool,
+    /// Objects in the store after the quiet time.
+    pub objects: Vec<Stored>,
+    /// Simulated millisecond at which they were looked at.
+    pub looked_millis: u64,
+    /// What the replicator ran with at the end.
+    pub settings: ReplicatorPlan,
+    /// Requests of the whole run, per verb.
+    pub requests: BTreeMap<&'static str, u64>,
+    /// Restores made, early ones that are no evidence included.
+    pub restores_made: u64,
     /// Requests while nothing was written, per verb.
     pub idle_requests: BTreeMap<&'static str, u64>,
     /// Panics of product code.
     pub panics: Vec<String>,
+}
+
+impl Evidence {
+    /// Whether `restored` is a state of a copy that another replicator put into the replica.
+    #[must_use]
+    pub fn is_foreign(&self, restored: &[u8]) -> bool {
+        let image = image_of_file(restored);
+        image.is_some_and(|image| self.others.iter().any(|other| !other.find(image).is_empty()))
+    }
+
+    /// Whether an event of a kind was planned.
+    #[must_use]
+    pub fn planned(&self, kind: impl Fn(&Happening) -> bool) -> bool {
+        self.plan.faults.iter().any(|fault| kind(&fault.what))
+    }
 }
 
 /// A promise that was not kept.

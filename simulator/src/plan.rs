@@ -3,6 +3,7 @@
 //! Drawn from the seed (swarm: whole kinds are off in most runs, so that the rest has room), edited by the shrinker,
 //! kept in regression cases. Must not act.
 
+mod company;
 mod meddling;
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,9 @@ pub struct Plan {
     pub faults: Vec<Timed>,
     /// When somebody restores, in simulated milliseconds: the latest state, and a point in time.
     pub restores: Vec<u64>,
+    /// Legal disk images of each power loss that are judged beside the one that the run goes on with.
+    #[serde(default)]
+    pub crash_images: u8,
 }
 
 /// What the application does.
@@ -213,6 +217,23 @@ pub enum Happening {
         /// How long ago.
         lag_millis: u32,
     },
+    /// A copy of the machine runs elsewhere, with an application and a replicator of its own, on the same replica.
+    SecondReplicator {
+        /// For so long.
+        millis: u32,
+    },
+    /// A bit of a stored object is wrong, until somebody puts a sound copy back.
+    Decay {
+        /// For so long.
+        millis: u32,
+    },
+    /// The store stops answering; some commits later the replicator is stopped by somebody who does not wait long.
+    StopInOutage {
+        /// How long the outage lasts before the stop, and how long the stop may take.
+        patience_millis: u32,
+        /// Milliseconds until it starts again.
+        down_millis: u32,
+    },
 }
 
 impl Plan {
@@ -227,8 +248,9 @@ impl Plan {
         let run_millis = draw.pick("run.millis", lengths);
         let (mut faults, restores) = (draw.faults(run_millis), draw.times("restore", run_millis, 4));
         faults.extend(draw.meddling(run_millis));
+        faults.extend(draw.company(run_millis));
         faults.sort_by_key(|fault| fault.at_millis);
-        Self {
+        let mut plan = Self {
             seed,
             full: false,
             muted: Vec::new(),
@@ -239,7 +261,10 @@ impl Plan {
             weather: draw.weather(),
             faults,
             restores,
-        }
+            crash_images: draw.pick("power.images", &[0, 0, 2, 3]),
+        };
+        draw.rush(&mut plan);
+        plan
     }
 }
 

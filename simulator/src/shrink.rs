@@ -72,6 +72,7 @@ fn coarse(_plan: &Plan) -> Vec<Edit> {
         Box::new(|plan| plan.faults.clear()),
         Box::new(|plan| plan.restores.clear()),
         Box::new(|plan| plan.weather = Weather::default()),
+        Box::new(|plan| plan.crash_images = 0),
         Box::new(|plan| {
             let half = plan.faults.len() / 2;
             plan.faults.truncate(half);
@@ -174,10 +175,16 @@ fn halve(what: &mut Happening) {
             *age_millis /= 2;
             *down_millis /= 2;
         }
+        Happening::StopInOutage { patience_millis, down_millis } => {
+            *patience_millis /= 2;
+            *down_millis /= 2;
+        }
         Happening::OldMachine { age_millis } => *age_millis /= 2,
         Happening::Outage { millis }
         | Happening::Pause { millis, .. }
         | Happening::ClockFreeze { millis }
+        | Happening::SecondReplicator { millis }
+        | Happening::Decay { millis }
         | Happening::ExpiredCredentials { millis } => *millis /= 2,
         Happening::StaleListings { millis, lag_millis } => {
             *millis /= 2;

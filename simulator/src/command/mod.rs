@@ -78,7 +78,7 @@ fn exit_code(outcome: &Outcome) -> u8 {
     }
     let codes = outcome.violations.iter().map(|violation| match violation.oracle {
         "catches-up" => LIVENESS,
-        "idle" => BUDGET,
+        "idle" | "budget" => BUDGET,
         _ => SAFETY,
     });
     codes.min().unwrap_or(PASS)

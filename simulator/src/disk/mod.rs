@@ -13,6 +13,7 @@ mod names;
 mod process;
 mod shm;
 mod sqlite;
+mod writers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -42,6 +43,7 @@ use faults::Faults;
 use locks::FileLocks;
 use names::{NameChange, Names};
 use shm::Shm;
+use writers::Writers;
 
 const ROOT: u64 = 1;
 
@@ -83,6 +85,7 @@ struct State {
     graveyard: Vec<Shm>,
     /// Paths written through plain file calls, by role: lets oracles check who touched what.
     touched: BTreeMap<&'static str, BTreeSet<OsString>>,
+    writers: Writers,
 }
 
 /// Facts about locks that were lost to a stray `close`: (role, path).
@@ -116,6 +119,7 @@ impl Machine {
             next_handle: 0,
             mapped: BTreeMap::new(),
             graveyard: Vec::new(),
+            writers: Writers::default(),
             touched: BTreeMap::new(),
         };
         for dir in ["/", "/tmp"] {
@@ -194,6 +198,12 @@ impl Machine {
     #[must_use]
     pub fn touched_by(&self, role: &str) -> Vec<PathBuf> {
         self.lock().touched.get(role).into_iter().flatten().map(PathBuf::from).collect()
+    }
+
+    /// Whether `process` held SQLite's write lock for something else than recovery of the log.
+    #[must_use]
+    pub fn held_write_lock(&self, process: u64) -> bool {
+        self.lock().writers.wrote(process)
     }
 
     /// Content of a file as processes see it; `None` if there is none. For oracles: no fault, no pause, no trace.

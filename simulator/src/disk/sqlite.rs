@@ -124,8 +124,12 @@ impl Process {
     /// Takes WAL-index locks; `false` means busy.
     pub(crate) fn take_shm(&self, map: &Mapping, handle: u64, mask: u8, exclusive: bool) -> io::Result<bool> {
         self.enter(Call::Look, &map.path)?;
-        let granted =
-            self.machine().lock().inode_mut(map.inode).shm.locks.take(self.id(), handle, mask, exclusive);
+        let mut state = self.machine().lock();
+        let granted = state.inode_mut(map.inode).shm.locks.take(self.id(), handle, mask, exclusive);
+        if granted && exclusive {
+            state.writers.took(self.id(), handle, mask, self.calls());
+        }
+        drop(state);
         let how = u64::from(mask) | u64::from(exclusive) << 8;
         self.machine().context.log.step("shmlock", self.id(), [map.inode, how, u64::from(granted)]);
         Ok(granted)
@@ -134,7 +138,10 @@ impl Process {
     /// Releases WAL-index locks.
     pub(crate) fn release_shm(&self, map: &Mapping, handle: u64, mask: u8) -> io::Result<()> {
         self.enter(Call::Look, &map.path)?;
-        self.machine().lock().inode_mut(map.inode).shm.locks.release(self.id(), handle, mask);
+        let mut state = self.machine().lock();
+        state.inode_mut(map.inode).shm.locks.release(self.id(), handle, mask);
+        state.writers.released(self.id(), handle, mask, self.calls());
+        drop(state);
         self.machine().context.log.step("shmunlock", self.id(), [map.inode, u64::from(mask), 0]);
         Ok(())
     }

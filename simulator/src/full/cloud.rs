@@ -5,7 +5,6 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use conformance::server::dialect::Addressing;
 use conformance::server::{
     AccessKey, ErrorAnswer, Fault, FaultPlan, Moment, Outcome, RequestFacts, Server, Verb,
@@ -13,14 +12,14 @@ use conformance::server::{
 use futures::FutureExt as _;
 use replicator::bucket::settings::{S3Settings, Secret, Settings};
 use replicator::bucket::{self, Bucket};
-use replicator::host::{BoxFuture, Dial, Host, Stream};
+use replicator::host::{BoxFuture, Dial, Host, Stream, UnixMillis};
 
 use super::{BUCKET, PORT};
 use crate::context::Context;
 use crate::disk::Process;
 use crate::events::Mark;
 use crate::plan::Plan;
-use crate::store::{Cloud, Weather};
+use crate::store::{Client, Cloud, Stored, Weather};
 
 /// Access key of the replicator.
 const KEY: &str = "replicator";
@@ -133,7 +132,8 @@ impl Cloud for S3Cloud {
         Some(Arc::new(Network))
     }
 
-    fn bucket(&self, _process: &Arc<Process>, host: &Host, sheltered: bool) -> Arc<dyn Bucket> {
+    fn bucket(&self, _process: &Arc<Process>, host: &Host, client: Client) -> Arc<dyn Bucket> {
+        let sheltered = client != Client::Exposed;
         let dialect = self.server.dialect();
         let settings = S3Settings {
             bucket: BUCKET.into(),
@@ -186,10 +186,15 @@ impl Cloud for S3Cloud {
         sums
     }
 
-    fn objects(&self) -> Vec<(String, Bytes)> {
+    fn objects(&self) -> Vec<Stored> {
         let store = self.server.store();
-        let all = store.list(BUCKET, "", Moment::Latest).expect("the bucket exists");
-        all.map(|(key, _, object)| (key.to_owned(), object.body.clone())).collect()
+        let all = store.list(BUCKET, "app/", Moment::Latest).expect("the bucket exists");
+        all.map(|(key, version, object)| Stored {
+            key: key.trim_start_matches("app/").to_owned(),
+            size: object.body.len() as u64,
+            modified: UnixMillis(version.at),
+        })
+        .collect()
     }
 
     fn rot(&self, _key: &str, _offset: usize, _mask: u8) {
@@ -201,6 +206,20 @@ impl Cloud for S3Cloud {
     }
 
     fn spoil(&self, _round: u64) -> Option<(String, bool)> {
+        None
+    }
+
+    fn decay(&self) {
+        // As with `rot`.
+    }
+
+    fn mend(&self) {}
+
+    fn decayed(&self) -> (u64, bool) {
+        (0, false)
+    }
+
+    fn fork(&self) -> Option<Box<dyn Cloud>> {
         None
     }
 }

@@ -182,6 +182,27 @@ impl History {
         pages
     }
 
+    /// What recovery of a disk could come to, newest first: fingerprints of the newest whole transaction in its log and
+    /// of the one before. The newest may have been written out, but not published, when the machine went down.
+    #[must_use]
+    pub fn recoverable(&self, machine: &Machine) -> Vec<u64> {
+        let mut inner = Inner::new();
+        inner.reload_base(&machine.peek(&self.database).unwrap_or_default());
+        let mut images: Vec<u64> = inner.image().map(|(image, _)| image).into_iter().collect();
+        let log = machine.peek(&self.wal).unwrap_or_default();
+        if let Some((header, frames)) = committed(&log) {
+            inner.page_size = header.page_size;
+            inner.start_generation(header);
+            for transaction in frames.chunk_by(|a, _| a.commit == 0) {
+                inner.apply(transaction);
+                images.extend(inner.image().map(|(image, _)| image));
+            }
+        }
+        images.reverse();
+        images.truncate(2);
+        images
+    }
+
     /// Reads the disk as recovery would, after a power loss or after the file was replaced behind SQLite's back, and
     /// continues from that state. Returns it.
     pub fn resume(&self, machine: &Machine) -> Option<StateId> {

@@ -16,13 +16,13 @@ use crate::events::Mark;
 use crate::vfs::Vfs;
 
 /// The application's directory: database and local state.
-const DATA: &str = "/data";
+pub const DATA: &str = "/data";
 
 /// Databases up to this length get another page size.
 const LARGEST_REBUILT: u64 = 1 << 20;
 
 /// Files and their content.
-type Copy = Vec<(PathBuf, Vec<u8>)>;
+pub type Copy = Vec<(PathBuf, Vec<u8>)>;
 
 /// Does `work` as a process of the machine that ends afterwards.
 fn as_admin<T>(world: &World, work: impl FnOnce(&Arc<Process>, &ProcessDisk) -> T) -> T {
@@ -122,7 +122,8 @@ pub fn leave_wal(world: &World, page_size: u32) {
     world.context.event("operator", Mark::Note, format!("journal_mode=DELETE: {result:?}"));
 }
 
-fn copy_of(world: &World, within: &Path) -> Copy {
+/// Content of the files in `within`, without WAL-indexes: memory does not survive.
+pub fn copy_of(world: &World, within: &Path) -> Copy {
     let files = world.machine.peek_names().into_iter().filter(|path| path.starts_with(within));
     let content = |path: PathBuf| world.machine.peek(&path).map(|bytes| (path, bytes));
     files.filter(|path| !path.to_string_lossy().ends_with("-shm")).filter_map(content).collect()

@@ -1,8 +1,10 @@
 //! The lane without HTTP: the real replicator and the real SQLite, on a simulated disk, with a simulated store behind
 //! the bucket interface. Fast, so it carries the volume.
 
+mod images;
 mod meddle;
 mod operator;
+mod second;
 mod world;
 
 use std::rc::Rc;
@@ -79,18 +81,22 @@ pub(crate) async fn whole_run(world: &Rc<World>) -> Evidence {
     faults.abort();
     // A restore that is under way may end; it does not change the world.
     let _ = restores.await;
+    world.end_audits().await;
     let _ = faults.await;
     world.heal().await;
     let app_stopped = world.stop_app().await;
+    second::meet(world).await;
     let caught_up_after = operator::catch_up(world).await;
     let idle_requests = world.idle().await;
+    let looked = (world.store.objects(), world.context.timeline.millis());
     let stopped = world.stop_replicator_finally().await;
-    operator::restore_latest(world).await;
+    operator::restore_moments(world).await;
+    operator::restore_latest(Rc::clone(world)).await;
     let damaged = operator::restore_damaged(world).await;
     // Last: whoever opens a database that nobody has open recovers its log, and so may complete the commit of a killed
     // writer that nobody could see before.
-    let integrity = world.examine_database();
-    let evidence = world.evidence(app_stopped, caught_up_after, idle_requests, stopped, integrity);
+    let integrity = world.examine_database(&world.machine);
+    let evidence = world.evidence(app_stopped, caught_up_after, idle_requests, stopped, integrity, looked);
     Evidence { damaged, ..evidence }
 }
 
@@ -122,6 +128,8 @@ async fn happen(world: &Rc<World>, what: Happening) {
             world.start_app();
         }
         Happening::PowerLoss { down_millis } => {
+            world.cut_power();
+            images::judge(world).await;
             world.lose_power();
             down(down_millis).await;
             world.start_app();
@@ -204,6 +212,20 @@ async fn meddling(world: &Rc<World>, what: Happening) {
             world.store.set_listing_lag(u64::from(lag_millis));
             wait(millis).await;
             world.store.set_listing_lag(0);
+        }
+        Happening::SecondReplicator { millis } => second::work_for(world, millis).await,
+        Happening::Decay { millis } => {
+            world.store.decay();
+            wait(millis).await;
+            world.store.mend();
+        }
+        Happening::StopInOutage { patience_millis, down_millis } => {
+            world.store.set_outage(true);
+            wait(patience_millis).await;
+            world.stop_replicator_within(u64::from(patience_millis)).await;
+            world.store.set_outage(false);
+            wait(down_millis).await;
+            world.start_replicator();
         }
         other => unreachable!("{other:?} is handled by its caller"),
     }

@@ -17,10 +17,14 @@ use crate::evidence::{Asked, Damaged, NO_REPLICA, RestoreError, RestoreRun};
 use crate::history::image_of_file;
 use crate::oracles::CATCH_UP_MILLIS;
 use crate::simhost;
+use crate::store::{Client, Cloud};
 use crate::vfs::Vfs;
 
 /// A restore may take so long, in simulated milliseconds.
 const RESTORE_LIMIT_MILLIS: u64 = 600_000;
+
+/// Moments restored at the end of a run.
+const MOMENTS: u64 = 3;
 
 /// Objects spoiled at the end of a run, one at a time.
 const SPOILED: u64 = 4;
@@ -30,11 +34,18 @@ pub async fn spot_restores(world: Rc<World>) {
     for (n, at) in world.plan.restores.clone().into_iter().enumerate() {
         let now = world.context.timeline.millis();
         tokio::time::sleep(Duration::from_millis(at.saturating_sub(now))).await;
-        let exposed = world.context.choices.next_below("restore.exposed", 0, 2) == 1;
-        restore(&world, Asked::Latest, exposed).await;
+        let choices = &world.context.choices;
+        let exposed = choices.next_below("restore.exposed", 0, 2) == 1;
+        let slow = choices.next_below("restore.slow", 0, 2) == 1;
+        let client = match (exposed, slow) {
+            (true, _) => Client::Exposed,
+            (false, true) => Client::Slow,
+            (false, false) => Client::Sheltered,
+        };
+        restore(&world, Asked::Latest, client).await;
         if !world.clock_was_wrong.get() {
             let millis = 1 + world.context.choices.below("restore.moment", n as u64, at.max(1));
-            restore(&world, Asked::Before(millis), false).await;
+            restore(&world, Asked::Before(millis), Client::Sheltered).await;
         }
     }
 }
@@ -45,7 +56,7 @@ pub async fn catch_up(world: &Rc<World>) -> Option<u64> {
     let head = world.history.head()?;
     let image = world.history.state(head).image;
     loop {
-        restore(world, Asked::Latest, false).await;
+        restore(world, Asked::Latest, Client::Sheltered).await;
         let last = world.restores.borrow().last().cloned().expect("just pushed");
         if let Ok((bytes, _)) = &last.outcome
             && image_of_file(bytes) == Some(image)
@@ -62,8 +73,19 @@ pub async fn catch_up(world: &Rc<World>) -> Option<u64> {
 }
 
 /// One more restore of the latest state.
-pub async fn restore_latest(world: &Rc<World>) {
-    restore(world, Asked::Latest, false).await;
+pub async fn restore_latest(world: Rc<World>) {
+    restore(&world, Asked::Latest, Client::Sheltered).await;
+}
+
+/// Restores of moments of the whole run, now that compaction and retention have done what they do.
+pub async fn restore_moments(world: &Rc<World>) {
+    if world.clock_was_wrong.get() {
+        return;
+    }
+    for n in 0..MOMENTS {
+        let millis = 1 + world.context.choices.below("restore.late", n, world.plan.run_millis);
+        restore(world, Asked::Before(millis), Client::Sheltered).await;
+    }
 }
 
 /// Spoils one object or another, and restores each time.
@@ -71,15 +93,17 @@ pub async fn restore_damaged(world: &Rc<World>) -> Vec<Damaged> {
     let mut damaged = Vec::new();
     for round in 0..SPOILED {
         let Some((what, newest_gone)) = world.store.spoil(round) else { break };
-        restore(world, Asked::Latest, false).await;
+        restore(world, Asked::Latest, Client::Sheltered).await;
         let restore = world.restores.borrow_mut().pop().expect("just pushed");
         damaged.push(Damaged { what, newest_gone, restore });
     }
     damaged
 }
 
-/// `exposed`: weather and outages may hit it.
-async fn restore(world: &Rc<World>, asked: Asked, exposed: bool) {
+async fn restore(world: &Rc<World>, asked: Asked, client: Client) {
+    world.restores_made.set(world.restores_made.get() + 1);
+    let exposed = client == Client::Exposed;
+    let (decayed_before, rival_before) = (world.store.decayed(), world.has_rival());
     let n = world.restores.borrow().len();
     let process = Process::start(&world.scratch, "operator", WallClock::new(world.context.timeline.clone()));
     let vfs = Vfs::register(&process);
@@ -92,7 +116,7 @@ async fn restore(world: &Rc<World>, asked: Asked, exposed: bool) {
     let host = simhost::host(&process, &vfs, 4, false, world.store.dial());
     options.if_replica_exists = exposed;
     leave_a_stale_log(world, &process, &output, &mut options);
-    let bucket = world.store.bucket(&process, &host, !exposed);
+    let bucket = world.store.bucket(&process, &host, client);
     let lag = if exposed { world.store.listing_lag() } else { 0 };
     let (claimed, head) = world.standing(lag);
     let started_millis = world.context.timeline.millis();
@@ -122,16 +146,37 @@ async fn restore(world: &Rc<World>, asked: Asked, exposed: bool) {
         let _ = ProcessDisk(Arc::clone(&process)).remove_file(&with_suffix(&output, suffix));
     }
     process.kill();
+    // It may have met an object that had decayed, or a race of two replicators: then it may fail, but not lie.
+    let troubled =
+        rival_before || world.has_rival() || decayed_before.1 || world.store.decayed().0 != decayed_before.0;
     world.restores.borrow_mut().push(RestoreRun {
         started_millis,
         ended_millis: world.context.timeline.millis(),
         asked,
-        exposed,
+        exposed: exposed || troubled,
         claimed,
         heads: (head, world.history.head()),
         outcome,
         beside,
     });
+}
+
+/// The newest state in `store`, restored in fair weather; or why there is none.
+pub async fn fetch(world: &Rc<World>, store: &dyn Cloud) -> Result<Vec<u8>, String> {
+    let process = Process::start(&world.scratch, "operator", WallClock::new(world.context.timeline.clone()));
+    let vfs = Vfs::register(&process);
+    let output = PathBuf::from(format!("/tmp/fetched-{}.db", process.id()));
+    let host = simhost::host(&process, &vfs, 4, false, store.dial());
+    let bucket = store.bucket(&process, &host, Client::Sheltered);
+    let report = restore::run(&host, bucket, Options::new(&output), &NoProgress).await;
+    let bytes = world.scratch.peek(&output).unwrap_or_default();
+    let _ = ProcessDisk(Arc::clone(&process)).remove_file(&output);
+    process.kill();
+    match report {
+        Ok(Report::Restored(_)) => Ok(bytes),
+        Ok(other) => Err(format!("{other:?}")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Sometimes a log lies beside the output, of a database that was deleted: it must not get into the restored one.

@@ -13,7 +13,7 @@ use futures::FutureExt as _;
 use replicator::host::{Disk as _, with_suffix};
 use replicator::sync::{self, Handle, Options, State, Status};
 
-use super::Outcome;
+use super::{Outcome, operator};
 use crate::app::{App, DATABASE, Ledger};
 use crate::choices::{Choices, mix};
 use crate::clock::{EPOCH_MILLIS, Timeline, WallClock};
@@ -26,8 +26,11 @@ use crate::history::{History, StateId};
 use crate::oracles::{QUIET_MILLIS, STOP_MILLIS};
 use crate::plan::{Plan, ReplicatorPlan};
 use crate::simhost;
-use crate::store::{Cloud, Weather};
+use crate::store::{Client, Cloud, Stored, Weather};
 use crate::vfs::Vfs;
+
+/// Claims that a restore tests at once.
+const AUDITED_PER_MILLE: u64 = 70;
 
 struct RunningApp {
     app: Arc<App>,
@@ -52,6 +55,17 @@ pub struct World {
     pub clock: Arc<WallClock>,
     pub claims: RefCell<Vec<Claim>>,
     pub restores: RefCell<Vec<RestoreRun>>,
+    pub restores_made: Cell<u64>,
+    /// Copies of the database that another replicator put into the same replica.
+    pub others: RefCell<Vec<(Arc<Machine>, Arc<History>)>>,
+    /// The process of such a replicator while it is alive.
+    pub rival: RefCell<Option<Arc<Process>>>,
+    /// What was wrong with other legal images of a power loss.
+    pub crash_images: RefCell<Vec<String>>,
+    /// Processes of the replicator so far.
+    replicators: RefCell<Vec<u64>>,
+    /// Restores under way that test a claim.
+    audits: RefCell<Vec<tokio::task::JoinHandle<()>>>,
     ledger: Arc<Mutex<Ledger>>,
     app: RefCell<Option<RunningApp>>,
     replicator: RefCell<Option<RunningReplicator>>,
@@ -93,6 +107,12 @@ impl World {
             clock,
             claims: RefCell::default(),
             restores: RefCell::default(),
+            restores_made: Cell::new(0),
+            others: RefCell::default(),
+            rival: RefCell::default(),
+            crash_images: RefCell::default(),
+            replicators: RefCell::default(),
+            audits: RefCell::default(),
             ledger: Arc::default(),
             app: RefCell::default(),
             replicator: RefCell::default(),
@@ -183,7 +203,8 @@ impl World {
         let vfs = Vfs::register(&process);
         let host =
             simhost::host(&process, &vfs, usize::from(settings.slots), settings.watch, self.store.dial());
-        let bucket = self.store.bucket(&process, &host, false);
+        let bucket = self.store.bucket(&process, &host, Client::Exposed);
+        self.replicators.borrow_mut().push(process.id());
         self.context.event("replicator", Mark::Note, format!("starts, process {}", process.id()));
         let handle = sync::start(host, options(&settings), bucket);
         let (world, mut status, alive) = (Rc::clone(self), handle.status(), Arc::clone(&process));
@@ -196,7 +217,7 @@ impl World {
         *self.replicator.borrow_mut() = Some(RunningReplicator { process, handle, _vfs: vfs });
     }
 
-    fn note_status(&self, status: &Status) {
+    fn note_status(self: &Rc<Self>, status: &Status) {
         let Some(txid) = status.replicated_txid else { return };
         let synced = status.last_sync.map_or(0, |time| u64::try_from(time.0 - EPOCH_MILLIS).unwrap_or(0));
         let trusted = !self.clock_was_wrong.get() && status.last_sync.is_some();
@@ -211,6 +232,20 @@ impl World {
         let text = format!("replicated up to TXID {}{named}", txid.0);
         self.context.event("replicator", Mark::Promise, text);
         self.claims.borrow_mut().push(claim);
+        // Some claims are put to the test at once, before what comes next can make them true after all.
+        let working = at_millis < self.plan.run_millis;
+        if working && self.context.choices.chance("audit", 0, AUDITED_PER_MILLE) {
+            let audit = tokio::task::spawn_local(operator::restore_latest(Rc::clone(self)));
+            self.audits.borrow_mut().push(audit);
+        }
+    }
+
+    /// Waits for restores that test a claim.
+    pub async fn end_audits(&self) {
+        let audits = std::mem::take(&mut *self.audits.borrow_mut());
+        for audit in audits {
+            audit.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        }
     }
 
     /// A stop that reports success claims everything that was committed before it.
@@ -223,9 +258,14 @@ impl World {
 
     /// Stops the replicator in order.
     pub async fn stop_replicator(&self) {
+        self.stop_replicator_within(STOP_MILLIS).await;
+    }
+
+    /// As [`World::stop_replicator`], by somebody who waits so long for everything to be replicated.
+    pub async fn stop_replicator_within(&self, millis: u64) {
         let Some(running) = self.replicator.borrow_mut().take() else { return };
         let head = self.history.head();
-        let result = stop(running.handle).await;
+        let result = stop(running.handle, millis).await;
         if result.is_ok() {
             self.note_stop(head);
         }
@@ -239,7 +279,7 @@ impl World {
     pub async fn stop_replicator_finally(&self) -> Option<(Result<(), String>, u64)> {
         let running = self.replicator.borrow_mut().take().expect("it runs after healing");
         let started = self.context.timeline.millis();
-        let stop = stop(running.handle);
+        let stop = stop(running.handle, STOP_MILLIS);
         let result = tokio::time::timeout(Duration::from_millis(4 * STOP_MILLIS), stop).await;
         running.process.kill();
         let took = self.context.timeline.millis() - started;
@@ -262,8 +302,8 @@ impl World {
         std::mem::forget(self.replicator.borrow_mut().take());
     }
 
-    /// Both processes die in the same instant, and the disk keeps what it must.
-    pub fn lose_power(&self) {
+    /// Both processes die in the same instant.
+    pub fn cut_power(&self) {
         if let Some(running) = self.app.borrow_mut().take() {
             running.app.process.kill();
         }
@@ -271,6 +311,10 @@ impl World {
             running.process.kill();
         }
         self.bury_replicator();
+    }
+
+    /// The disk keeps what it must.
+    pub fn lose_power(&self) {
         self.machine.power_loss();
         let state = self.history.resume(&self.machine);
         self.context.event("app", Mark::Note, format!("the disk now holds state {state:?}"));
@@ -302,15 +346,11 @@ impl World {
         self.store.set_outage(false);
         self.store.set_credentials(true);
         self.store.set_listing_lag(0);
+        self.store.mend();
         self.machine.heal();
         self.clock.heal();
         self.context.event("plan", Mark::Note, "healed");
-        // A service manager starts again what gave up, and said so.
-        let gave_up = |running: &RunningReplicator| running.handle.status().borrow().state == State::Stopped;
-        if self.replicator.borrow().as_ref().is_some_and(gave_up) {
-            self.context.event("replicator", Mark::Note, "it had stopped by itself");
-            self.stop_replicator().await;
-        }
+        self.bury_if_it_gave_up().await;
         // A happening may have been interrupted while a process was doomed, dying or down.
         if self.replicator.borrow().as_ref().is_some_and(|running| !running.process.is_alive()) {
             self.bury_replicator();
@@ -324,6 +364,33 @@ impl World {
         }
         self.start_app();
         self.start_replicator();
+    }
+
+    /// A service manager starts again what gave up, and said so; here it makes room for that.
+    async fn bury_if_it_gave_up(&self) -> bool {
+        let gave_up = |running: &RunningReplicator| running.handle.status().borrow().state == State::Stopped;
+        let gave_up = self.replicator.borrow().as_ref().is_some_and(gave_up);
+        if gave_up {
+            self.context.event("replicator", Mark::Note, "it had stopped by itself");
+            self.stop_replicator().await;
+        }
+        gave_up
+    }
+
+    /// Waits until the replicator gives up and starts it again, if it gives up within a minute.
+    pub async fn restart_if_it_gives_up(self: &Rc<Self>) {
+        for _ in 0..60 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if self.bury_if_it_gave_up().await {
+                self.start_replicator();
+                return;
+            }
+        }
+    }
+
+    /// Whether another replicator is at work on the same replica.
+    pub fn has_rival(&self) -> bool {
+        self.rival.borrow().as_ref().is_some_and(|process| process.is_alive())
     }
 
     /// Nothing is written: how many requests does that cost?
@@ -343,8 +410,8 @@ impl World {
     }
 
     /// Opens the live database like an administrator and checks it.
-    pub fn examine_database(&self) -> Result<String, String> {
-        let process = Process::start(&self.machine, "admin", Arc::clone(&self.clock));
+    pub fn examine_database(&self, machine: &Arc<Machine>) -> Result<String, String> {
+        let process = Process::start(machine, "admin", Arc::clone(&self.clock));
         let app = App {
             vfs: Vfs::register(&process),
             process: Arc::clone(&process),
@@ -357,7 +424,11 @@ impl World {
         };
         let check = || {
             let db = app.look()?;
-            app.verify(&db)?;
+            // On some images of a power loss nothing was created yet.
+            let rows = "SELECT count(*) FROM sqlite_master WHERE name = 't'";
+            if db.query_row(rows, [], |row| row.get::<_, i64>(0))? > 0 {
+                app.verify(&db)?;
+            }
             db.query_row("PRAGMA integrity_check", [], |row| row.get(0))
         };
         let verdict = check().map_err(|error: rusqlite::Error| error.to_string());
@@ -373,6 +444,7 @@ impl World {
         idle_requests: BTreeMap<&'static str, u64>,
         stopped: Option<(Result<(), String>, u64)>,
         integrity: Result<String, String>,
+        looked: (Vec<Stored>, u64),
     ) -> Evidence {
         let database = Path::new(DATABASE);
         let own = [database.to_path_buf(), with_suffix(database, "-wal"), with_suffix(database, "-shm")];
@@ -395,6 +467,14 @@ impl World {
                 .filter(|(role, _)| *role == "replicator")
                 .map(|(_, path)| path)
                 .collect(),
+            crash_images: self.crash_images.borrow().clone(),
+            others: self.others.borrow().iter().map(|(_, history)| Arc::clone(history)).collect(),
+            wrote: self.replicators.borrow().iter().any(|process| self.machine.held_write_lock(*process)),
+            objects: looked.0,
+            looked_millis: looked.1,
+            settings: self.settings.borrow().clone(),
+            requests: self.store.requests(),
+            restores_made: self.restores_made.get(),
             idle_requests,
             panics: std::mem::take(&mut *self.panics.lock().expect("plain data")),
         }
@@ -423,6 +503,9 @@ impl World {
     pub fn scrap(&self) {
         self.machine.scrap();
         self.scratch.scrap();
+        for (machine, _) in self.others.borrow().iter() {
+            machine.scrap();
+        }
     }
 
     /// The newest claim, and the head, now.
@@ -444,7 +527,8 @@ impl Drop for KilledAtEnd {
     }
 }
 
-fn options(settings: &ReplicatorPlan) -> Options {
+/// The product's options.
+pub fn options(settings: &ReplicatorPlan) -> Options {
     let millis = |n: u32| Duration::from_millis(u64::from(n));
     let mut options = Options::new(DATABASE.into());
     options.monitor_interval = millis(settings.monitor_millis);
@@ -461,8 +545,8 @@ fn options(settings: &ReplicatorPlan) -> Options {
 }
 
 /// Stops a replicator in order. A panic of its own tasks comes out here; it is written down where it happened.
-async fn stop(handle: Handle) -> Result<(), String> {
-    let stop = AssertUnwindSafe(handle.stop(Duration::from_millis(STOP_MILLIS)));
+pub async fn stop(handle: Handle, millis: u64) -> Result<(), String> {
+    let stop = AssertUnwindSafe(handle.stop(Duration::from_millis(millis)));
     match stop.catch_unwind().await {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err("it panicked".into()),

@@ -1,13 +1,16 @@
 //! What must hold, one file per promise. Each is a pure function of the evidence, and each has a test that shows it
 //! object.
 
+mod budget;
 mod catches_up;
 mod damage;
 mod durable;
 mod honest;
+mod hygiene;
 mod idle;
 mod leftovers;
 mod point_in_time;
+mod survives;
 mod unharmed;
 mod valid;
 
@@ -20,7 +23,7 @@ pub use idle::QUIET_MILLIS;
 pub type Check = fn(&Evidence) -> Vec<Violation>;
 
 /// Every oracle, by the name that reports and exit codes use.
-pub const ALL: [(&str, Check); 9] = [
+pub const ALL: [(&str, Check); 12] = [
     (valid::NAME, valid::check),
     (durable::NAME, durable::check),
     (point_in_time::NAME, point_in_time::check),
@@ -30,6 +33,9 @@ pub const ALL: [(&str, Check); 9] = [
     (idle::NAME, idle::check),
     (damage::NAME, damage::check),
     (leftovers::NAME, leftovers::check),
+    (hygiene::NAME, hygiene::check),
+    (budget::NAME, budget::check),
+    (survives::NAME, survives::check),
 ];
 
 /// Asks every oracle.
@@ -92,6 +98,14 @@ pub(crate) mod fixture {
             app_stopped: true,
             touched: Vec::new(),
             lost_locks: Vec::new(),
+            crash_images: Vec::new(),
+            others: Vec::new(),
+            wrote: false,
+            objects: Vec::new(),
+            looked_millis: 1_000_000,
+            settings: Plan::draw(1).replicator,
+            requests: std::collections::BTreeMap::new(),
+            restores_made: 0,
             idle_requests: std::collections::BTreeMap::new(),
             panics: Vec::new(),
         };

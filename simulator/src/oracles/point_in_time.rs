@@ -1,8 +1,14 @@
 //! A restore of a moment gives nothing committed at or after it, and nothing older than what had been reported as
 //! replicated before that moment. The second holds while level-0 files are kept; after that a moment is only as fine
-//! as compaction left it.
+//! as compaction left it: a restore at the end of a run gives the newest transaction before the moment with which any
+//! file ends.
+
+use replicator::bucket::KeyLayout;
+use replicator::ltx::Txid;
+use replicator::replica::LtxName;
 
 use crate::evidence::{Asked, Evidence, RestoreError, RestoreRun, Violation};
+use crate::plan::Happening;
 
 use super::valid::states_of;
 
@@ -14,7 +20,7 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
 
 fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
     let Asked::Before(millis) = restore.asked else { return None };
-    let (bytes, _) = match &restore.outcome {
+    let (bytes, txid) = match &restore.outcome {
         Ok(restored) => restored,
         Err(error) => return refused(evidence, restore, millis, error),
     };
@@ -27,6 +33,12 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
     if at > millis {
         let text = format!("asked for {millis} ms, got state {oldest}, committed at {at} ms");
         return violation("a point in time shows nothing from after it", text);
+    }
+    if let Some(passed_over) = passed_over(evidence, restore, millis)
+        && *txid < Some(passed_over)
+    {
+        let text = format!("asked for {millis} ms, got TXID {txid:?}, but a file ends with {passed_over}");
+        return violation("a point in time is as fine as the files that are kept", text);
     }
     let shortest = evidence.plan.settings().map(|settings| settings.level_millis).min().unwrap_or(0);
     let kept_millis = 2 * u64::from(shortest);
@@ -45,6 +57,19 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
         return violation("a point in time shows all that was replicated before it", text);
     }
     None
+}
+
+/// The newest transaction with which a file ends and that had been reported as replicated before `millis`. Asked once
+/// nothing changes any more, and not where another replicator's files lie between.
+fn passed_over(evidence: &Evidence, restore: &RestoreRun, millis: u64) -> Option<Txid> {
+    let is_foreign = |what: &Happening| matches!(what, Happening::SecondReplicator { .. });
+    if restore.started_millis < evidence.looked_millis || evidence.planned(is_foreign) {
+        return None;
+    }
+    let before = evidence.claims.iter().filter(|claim| claim.at_millis < millis);
+    let claimed = before.filter_map(|claim| claim.txid).max()?;
+    let names = evidence.objects.iter().filter_map(|o| LtxName::parse_key(KeyLayout::HexLevel, &o.key));
+    names.map(|name| name.max).filter(|last| *last <= claimed).max()
 }
 
 /// A moment inside the retention, at which something had been replicated, can be restored.
@@ -79,6 +104,27 @@ mod tests {
         assert_eq!(super::check(&evidence), []);
         evidence.restores.push(fixture::restored(Asked::Before(fixture::NEWEST_AT - 1), newest));
         assert_eq!(super::check(&evidence).len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_passed_over_is_seen() {
+        let (mut evidence, newest) = fixture::evidence();
+        evidence.plan.faults.clear();
+        let txid = Some(replicator::ltx::Txid(4));
+        let claim = crate::evidence::Claim { at_millis: 2_500, state: None, txid, synced_millis: 0 };
+        evidence.claims.push(claim);
+        let mut restore = fixture::restored(Asked::Before(2_600), newest);
+        restore.started_millis = evidence.looked_millis;
+        evidence.restores.push(restore);
+        let stored = |key: &str| crate::store::Stored {
+            key: key.into(),
+            size: 9,
+            modified: replicator::host::UnixMillis(0),
+        };
+        evidence.objects.push(stored("0001/0000000000000005-0000000000000007.ltx"));
+        assert_eq!(super::check(&evidence), [], "nobody had reported 7");
+        evidence.objects.push(stored("0001/0000000000000002-0000000000000004.ltx"));
+        assert_eq!(super::check(&evidence).len(), 1, "the restore ends at 1");
     }
 
     #[test]

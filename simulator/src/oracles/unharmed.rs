@@ -1,5 +1,6 @@
 //! The application is not harmed: no error but "busy", no wrong answer, a sound database, its files and locks left
-//! alone, and no step blocked beyond a bound.
+//! alone, no step blocked beyond a bound, and the write lock never taken (unless the settings ask for checkpoints
+//! that wait).
 
 use crate::evidence::{Evidence, Violation};
 use crate::plan::Happening;
@@ -22,6 +23,9 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     );
     let lost = evidence.lost_locks.iter();
     found.extend(lost.map(|path| format!("the replicator dropped SQLite's locks on {}", path.display())));
+    if evidence.wrote && evidence.plan.settings().all(|settings| settings.truncate_pages == 0) {
+        found.push("the replicator took the write lock, and writers had to wait".into());
+    }
     if !evidence.app_stopped {
         found.push("the application's writers did not end within two minutes of being asked to".into());
     }
@@ -53,6 +57,11 @@ mod tests {
         evidence.lost_locks.push("/data/app.db".into());
         evidence.app_stopped = false;
         evidence.ledger.slowest_millis = u64::MAX;
-        assert_eq!(super::check(&evidence).len(), 6);
+        evidence.wrote = true;
+        evidence.plan.replicator.truncate_pages = 0;
+        evidence.plan.faults.clear();
+        assert_eq!(super::check(&evidence).len(), 7);
+        evidence.plan.replicator.truncate_pages = 300;
+        assert_eq!(super::check(&evidence).len(), 6, "these settings ask for it");
     }
 }

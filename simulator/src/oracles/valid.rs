@@ -19,10 +19,14 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
 
 fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
     let (promised, happened) = match &restore.outcome {
-        Ok((bytes, txid)) if states_of(&evidence.history, bytes).is_empty() => (
-            "a restored database equals a committed state, page by page".to_owned(),
-            format!("TXID {txid:?} gives {}", difference(&evidence.history, bytes, restore)),
-        ),
+        Ok((bytes, txid))
+            if states_of(&evidence.history, bytes).is_empty() && !evidence.is_foreign(bytes) =>
+        {
+            (
+                "a restored database equals a committed state, page by page".to_owned(),
+                format!("TXID {txid:?} gives {}", difference(&evidence.history, bytes, restore)),
+            )
+        }
         Err(error) if error.kind == Some(ErrorKind::Corrupt) && !restore.exposed => (
             "what was stored can be restored".to_owned(),
             format!("the restore found corruption that nobody injected: {}", error.message),

@@ -38,12 +38,35 @@ pub struct Weather {
     pub undeleted: u16,
 }
 
+/// What a listing would say about an object, were it always right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Key.
+    pub key: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// When it was written, by the store's clock.
+    pub modified: UnixMillis,
+}
+
+/// How the store treats a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    /// Weather and outages hit it.
+    Exposed,
+    /// Weather and outages pass it by.
+    Sheltered,
+    /// Sheltered, but its requests take their time, so that the replica changes meanwhile. Stores that cannot do it
+    /// treat it as sheltered.
+    Slow,
+}
+
 /// A place for replicas, as whoever directs a world handles it.
 pub trait Cloud {
     /// The network that reaches it, if it needs one.
     fn dial(&self) -> Option<Arc<dyn Dial>>;
-    /// The bucket as `process` sees it; a sheltered client is passed by weather and outages.
-    fn bucket(&self, process: &Arc<Process>, host: &Host, sheltered: bool) -> Arc<dyn Bucket>;
+    /// The bucket as `process` sees it.
+    fn bucket(&self, process: &Arc<Process>, host: &Host, client: Client) -> Arc<dyn Bucket>;
     /// Changes the weather.
     fn set_weather(&self, weather: Weather);
     /// Nothing answers until this is called with `false`.
@@ -56,8 +79,8 @@ pub trait Cloud {
     fn listing_lag(&self) -> u64;
     /// Number of requests by verb so far.
     fn requests(&self) -> BTreeMap<&'static str, u64>;
-    /// Every object's key and content.
-    fn objects(&self) -> Vec<(String, Bytes)>;
+    /// Every object.
+    fn objects(&self) -> Vec<Stored>;
     /// Flips bits of one byte of a stored object, if the store can: decay that no answer reveals.
     fn rot(&self, key: &str, offset: usize, mask: u8);
     /// Multipart uploads begun and neither completed nor aborted.
@@ -65,6 +88,14 @@ pub trait Cloud {
     /// Removes, cuts or changes one object behind everybody's back, after mending what the last `round` spoiled. Says
     /// what, and whether the newest transaction went with it; `None` where that cannot be done.
     fn spoil(&self, round: u64) -> Option<(String, bool)>;
+    /// One object decays, if the store can do that.
+    fn decay(&self);
+    /// A sound copy of the decayed object is put back.
+    fn mend(&self);
+    /// How often something decayed so far, and whether it still is.
+    fn decayed(&self) -> (u64, bool);
+    /// A store of its own with the same objects and fair weather, if the store can be copied.
+    fn fork(&self) -> Option<Box<dyn Cloud>>;
 }
 
 impl Cloud for Arc<Store> {
@@ -72,9 +103,8 @@ impl Cloud for Arc<Store> {
         None
     }
 
-    fn bucket(&self, process: &Arc<Process>, _host: &Host, sheltered: bool) -> Arc<dyn Bucket> {
-        let view = if sheltered { StoreView::sheltered } else { StoreView::new };
-        Arc::new(view(self, process))
+    fn bucket(&self, process: &Arc<Process>, _host: &Host, client: Client) -> Arc<dyn Bucket> {
+        Arc::new(StoreView::new(self, process, client))
     }
 
     fn set_weather(&self, weather: Weather) {
@@ -105,8 +135,13 @@ impl Cloud for Arc<Store> {
         self.lock().requests.clone()
     }
 
-    fn objects(&self) -> Vec<(String, Bytes)> {
-        self.lock().objects.iter().map(|(key, object)| (key.clone(), object.data.clone())).collect()
+    fn objects(&self) -> Vec<Stored> {
+        let stored = |(key, object): (&String, &Object)| Stored {
+            key: key.clone(),
+            size: object.data.len() as u64,
+            modified: object.modified,
+        };
+        self.lock().objects.iter().map(stored).collect()
     }
 
     fn rot(&self, key: &str, offset: usize, mask: u8) {
@@ -127,18 +162,26 @@ impl Cloud for Arc<Store> {
         let keys: Vec<String> = state.objects.keys().cloned().collect();
         let key = keys.get(number("spoil.key", keys.len().max(1)))?;
         let size = state.objects[key].data.len();
-        let what = match number("spoil.how", 4) {
-            0 | 1 => {
+        let how = if number("spoil.gap", 3) == 2 { None } else { Some(number("spoil.how", 4)) };
+        let what = match how {
+            None => {
+                let first = first_transaction(key);
+                state
+                    .objects
+                    .retain(|key, _| first_transaction(key) > first || last_transaction(key) < first);
+                "and all that hold its first transaction removed".to_owned()
+            }
+            Some(0 | 1) => {
                 state.objects.remove(key);
                 "removed".to_owned()
             }
-            2 => {
+            Some(2) => {
                 let len = number("spoil.at", size);
                 let object = state.objects.get_mut(key)?;
                 object.data.truncate(len);
                 format!("cut to {len} of {size} bytes")
             }
-            _ => {
+            Some(_) => {
                 let at = number("spoil.at", size);
                 let object = state.objects.get_mut(key)?;
                 let mut data = object.data.to_vec();
@@ -147,15 +190,63 @@ impl Cloud for Arc<Store> {
                 format!("byte {at} of {size} changed")
             }
         };
-        // Names end with the last transaction, in hexadecimal of fixed length.
-        let last = |key: &String| key.rsplit('-').next().map(str::to_owned);
-        let newest = keys.iter().filter_map(last).max();
-        let newest_gone = state.objects.keys().filter_map(last).max() != newest;
+        let newest = keys.iter().map(|key| last_transaction(key)).max();
+        let newest_gone = state.objects.keys().map(|key| last_transaction(key)).max() != newest;
         let text = format!("{key} {what}");
         drop(state);
         self.context.event("store", Mark::Fault, text.clone());
         Some((text, newest_gone))
     }
+
+    fn decay(&self) {
+        let mut state = self.lock();
+        state.decays += 1;
+        let number =
+            |name, bound: usize| self.context.choices.below(name, state.decays, bound.max(1) as u64) as usize;
+        let at = number("decay.key", state.objects.len());
+        let Some((key, object)) = state.objects.iter().nth(at).map(|(key, o)| (key.clone(), o.clone()))
+        else {
+            return;
+        };
+        let (offset, mask) = (number("decay.offset", object.data.len()), 1 << number("decay.bit", 8));
+        state.decayed = Some((key.clone(), object.data));
+        drop(state);
+        self.rot(&key, offset, mask);
+    }
+
+    fn mend(&self) {
+        let mut state = self.lock();
+        let Some((key, sound)) = state.decayed.take() else { return };
+        let Some(object) = state.objects.get_mut(&key) else { return };
+        // The key may be in use for something else by now.
+        if object.data.len() == sound.len()
+            && object.data.iter().zip(&sound).filter(|(a, b)| a != b).count() <= 1
+        {
+            object.data = sound;
+        }
+        drop(state);
+        self.context.event("store", Mark::Note, format!("{key} is sound again"));
+    }
+
+    fn decayed(&self) -> (u64, bool) {
+        let state = self.lock();
+        (state.decays, state.decayed.is_some())
+    }
+
+    fn fork(&self) -> Option<Box<dyn Cloud>> {
+        let fork = Store::new(&self.context);
+        fork.lock().objects = self.lock().objects.clone();
+        Some(Box::new(fork))
+    }
+}
+
+/// Names are `level/first-last.ltx`, in hexadecimal of fixed length.
+fn first_transaction(key: &str) -> &str {
+    key.rsplit('/').next().and_then(|name| name.split('-').next()).unwrap_or_default()
+}
+
+fn last_transaction(key: &str) -> &str {
+    key.rsplit('-').next().and_then(|name| name.split('.').next()).unwrap_or_default()
 }
 
 /// One object at one time.
@@ -187,6 +278,9 @@ struct State {
     outage: bool,
     expired: bool,
     listing_lag: u64,
+    /// Key and sound content of the object that is decayed now, and how many there were.
+    decayed: Option<(String, Bytes)>,
+    decays: u64,
     /// The objects before one of them was spoiled.
     sound: Option<BTreeMap<String, Object>>,
 }

@@ -11,7 +11,7 @@ use replicator::bucket::{
 };
 use replicator::{Error, ErrorKind, Result};
 
-use super::{Store, Weather};
+use super::{Client, Store, Weather};
 use crate::choices::mix;
 use crate::disk::Process;
 use crate::events::Mark;
@@ -23,7 +23,12 @@ pub struct StoreView {
     process: Arc<Process>,
     /// Weather and outages pass this client by.
     sheltered: bool,
+    /// Requests take up to so many milliseconds longer.
+    drag: u64,
 }
+
+/// A slow client's share of [`StoreView::drag`]: what is deleted is at least two level intervals old.
+const SLOW_MILLIS: u64 = 400;
 
 /// What goes wrong with one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,14 +56,10 @@ fn failure(what: &str, key: &str) -> Error {
 impl StoreView {
     /// The store as `process` sees it.
     #[must_use]
-    pub fn new(store: &Arc<Store>, process: &Arc<Process>) -> Self {
-        Self { store: Arc::clone(store), process: Arc::clone(process), sheltered: false }
-    }
-
-    /// A view without weather: what an operator gets once the trouble is over.
-    #[must_use]
-    pub fn sheltered(store: &Arc<Store>, process: &Arc<Process>) -> Self {
-        Self { sheltered: true, ..Self::new(store, process) }
+    pub fn new(store: &Arc<Store>, process: &Arc<Process>, client: Client) -> Self {
+        let drag = if client == Client::Slow { SLOW_MILLIS } else { 0 };
+        let (store, process) = (Arc::clone(store), Arc::clone(process));
+        Self { store, process, sheltered: client != Client::Exposed, drag }
     }
 
     fn scope(&self) -> u64 {
@@ -79,6 +80,9 @@ impl StoreView {
         };
         let choices = &self.store.context.choices;
         let mut millis = 1 + choices.next_below("store.latency", self.scope(), 20);
+        if self.drag > 0 {
+            millis += choices.next_below("store.drag", self.scope(), self.drag);
+        }
         if self.happens("store.slow", weather.slow) {
             millis += choices.next_below("store.slow.millis", self.scope(), 5000);
         }

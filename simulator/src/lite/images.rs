@@ -1,0 +1,132 @@
+//! Other legal disk images of a power loss, judged before the run goes on with one of its own.
+//!
+//! Each image is a machine that boots: SQLite recovers and is asked whether all is sound; what was acknowledged under
+//! `synchronous=FULL` must be there; and a replicator that finds the image's local state must catch up with a store
+//! of its own, a copy of the real one.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use replicator::host::UnixMillis;
+use replicator::sync::{self, Handle};
+
+use super::operator;
+use super::world::{World, options, stop};
+use crate::clock::{EPOCH_MILLIS, WallClock};
+use crate::disk::{Call, Machine, Process};
+use crate::events::Mark;
+use crate::history::StateId;
+use crate::oracles::STOP_MILLIS;
+use crate::plan::Happening;
+use crate::simhost;
+use crate::store::Client;
+use crate::vfs::Vfs;
+
+/// Simulated milliseconds within which a replicator must have caught up on an image, in fair weather.
+const CATCH_UP_MILLIS: u64 = 60_000;
+
+/// Judges as many images as the plan asks for. All processes are dead.
+pub async fn judge(world: &Rc<World>) {
+    let acknowledged = world.history.head();
+    for image in 1..=u64::from(world.plan.crash_images) {
+        let machine = world.machine.crash_image(image);
+        machine.heal();
+        let verdict = match boots(world, &machine, acknowledged) {
+            Ok(true) => resumes(world, &machine).await,
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        machine.scrap();
+        let text = format!("image {image} of this power loss: {verdict:?}");
+        world.context.event("disk", Mark::Note, text.clone());
+        if verdict.is_err() {
+            world.crash_images.borrow_mut().push(text);
+        }
+    }
+}
+
+/// Whether there is a database on the image; an error if it is not what it must be.
+fn boots(world: &World, machine: &Arc<Machine>, acknowledged: Option<StateId>) -> Result<bool, String> {
+    let images = world.history.recoverable(machine);
+    if images.is_empty() {
+        // SQLite does not make the name of a new database durable before its first journal.
+        return match acknowledged {
+            Some(head) if keeps_all(world) => Err(format!("nothing is left of state {head}")),
+            _ => Ok(false),
+        };
+    }
+    let known: Vec<StateId> = images.iter().flat_map(|image| world.history.find(*image)).collect();
+    if known.is_empty() && acknowledged.is_some() {
+        return Err("the database is in a state that was never committed".into());
+    }
+    if let Some(head) = acknowledged
+        && keeps_all(world)
+        && !known.iter().any(|state| world.history.is_ancestor(head, *state))
+    {
+        return Err(format!("state {head} was acknowledged, but the database is in state {known:?}"));
+    }
+    match world.examine_database(machine) {
+        Ok(verdict) if verdict == "ok" => Ok(true),
+        Ok(verdict) => Err(format!("integrity_check: {verdict}")),
+        Err(error) => Err(format!("the database cannot be read: {error}")),
+    }
+}
+
+/// Whether nothing acknowledged may be lost: the application asks for it, and no sync of the replicator's checkpoints
+/// was made to fail (the kernel may then call pages clean that never reached the platter).
+fn keeps_all(world: &World) -> bool {
+    let spoils_sync = |what: &Happening| matches!(what, Happening::Disk(fault) if fault.call == Call::Sync);
+    world.plan.app.full_sync && !world.plan.faults.iter().any(|fault| spoils_sync(&fault.what))
+}
+
+/// Kills the process however the wait ends, and drops nothing of it.
+struct Running {
+    process: Arc<Process>,
+    parts: Option<(Handle, Vfs)>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.process.kill();
+        std::mem::forget(self.parts.take());
+    }
+}
+
+async fn resumes(world: &Rc<World>, machine: &Arc<Machine>) -> Result<(), String> {
+    let Some(fork) = world.store.fork() else { return Ok(()) };
+    let clock = WallClock::new(world.context.timeline.clone());
+    let process = Process::start(machine, "replicator", clock);
+    let vfs = Vfs::register(&process);
+    let settings = world.settings.borrow().clone();
+    let host = simhost::host(&process, &vfs, usize::from(settings.slots), settings.watch, fork.dial());
+    let bucket = fork.bucket(&process, &host, Client::Exposed);
+    let handle = sync::start(host, options(&settings), bucket);
+    let mut status = handle.status();
+    let mut running = Running { process, parts: Some((handle, vfs)) };
+    let began = UnixMillis(EPOCH_MILLIS + world.context.timeline.millis() as i64);
+    let caught_up = status.wait_for(|status| {
+        status.local_txid == status.replicated_txid && status.last_sync.is_some_and(|at| at > began)
+    });
+    let in_time = tokio::time::timeout(Duration::from_millis(CATCH_UP_MILLIS), caught_up).await;
+    let in_time = in_time.is_ok_and(|status| status.is_ok());
+    if !in_time {
+        return Err(format!(
+            "after {CATCH_UP_MILLIS} ms the replicator has not caught up: {:?}",
+            status.borrow().error
+        ));
+    }
+    let (handle, vfs) = running.parts.take().expect("only this function takes it");
+    let stopped = stop(handle, STOP_MILLIS).await;
+    running.process.kill();
+    drop(vfs);
+    stopped.map_err(|error| format!("the replicator's stop: {error}"))?;
+    let restored = operator::fetch(world, &*fork).await?;
+    let image = crate::history::image_of_file(&restored);
+    match world.history.recoverable(machine).first() {
+        Some(newest) if Some(*newest) == image => Ok(()),
+        _ => {
+            Err("a restore of what the replicator published on the image is not the image's database".into())
+        }
+    }
+}

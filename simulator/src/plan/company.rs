@@ -1,0 +1,50 @@
+//! What came later to plans: company on the replica, decay, impatience, and runs in a rush.
+//!
+//! Drawn under names of its own, so that what was drawn before these existed stays where it was.
+
+use super::{Draw, Happening, Plan, Timed};
+use crate::disk::Pace;
+
+impl Draw<'_> {
+    /// At most one of each kind.
+    pub(super) fn company(&self, run_millis: u64) -> Vec<Timed> {
+        let mut faults = Vec::new();
+        let mut add = |at, what| faults.push(Timed { at_millis: self.below(at, run_millis), what });
+        let millis = self.pick("company.millis", &[1_000, 3_000, 10_000]);
+        if self.on("second.on", 10) {
+            add("second.at", Happening::SecondReplicator { millis });
+        }
+        if self.on("decay.on", 12) {
+            add("decay.at", Happening::Decay { millis });
+        }
+        if self.on("impatient.on", 12) {
+            let patience_millis = self.pick("impatient.millis", &[300, 1_000, 3_000]);
+            let down_millis = self.pick("impatient.down", &[1, 500, 3_000]);
+            add("impatient.at", Happening::StopInOutage { patience_millis, down_millis });
+        }
+        faults
+    }
+
+    /// Writers that hardly pause, checkpoints and snapshots all the time, and a replicator that is often held up in
+    /// the middle of a call: what needs two things in the same instant happens here.
+    pub(super) fn rush(&self, plan: &mut Plan) {
+        if !self.on("rush.on", 12) {
+            return;
+        }
+        let app = &mut plan.app;
+        (app.writers, app.steps) = (2 + self.below("rush.writers", 2) as u8, 120);
+        app.think_millis = self.pick("rush.think", &[20, 5, 60]);
+        app.value_bytes = app.value_bytes.min(3_000);
+        app.autocheckpoint = self.pick("rush.autocheckpoint", &[5, 1, 20]);
+        let replicator = &mut plan.replicator;
+        (replicator.monitor_millis, replicator.sync_millis) = (100, 100);
+        replicator.checkpoint_pages = self.pick("rush.checkpoint", &[10, 1, 50]);
+        replicator.snapshot_millis = self.pick("rush.snapshot", &[5_000, 1_000, 500]);
+        replicator.level_millis = self.pick("rush.level", &[1_000, 300]);
+        replicator.pace = Pace {
+            yields_per_mille: 300,
+            sleeps_per_mille: self.pick("rush.sleeps", &[50, 200]),
+            max_sleep_millis: self.pick("rush.sleep", &[50, 10, 200]),
+        };
+    }
+}
