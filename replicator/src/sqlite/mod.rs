@@ -15,6 +15,7 @@
 //! log is restarted at most once between two looks. Source: `walTryBeginRead` and `walRestartLog` in SQLite's
 //! `wal.c`, and <https://www.sqlite.org/walformat.html#locking_matrix>.
 
+mod ahead;
 mod header;
 mod index;
 mod log;
@@ -22,6 +23,7 @@ mod reader;
 mod source;
 mod view;
 
+pub use ahead::ReadAhead;
 pub use header::{DbHeader, engine_is_affected, require_fixed_engine};
 pub use log::Span;
 pub use source::{CheckpointMode, CheckpointOutcome, LongView, Opened, Pin, Source};

@@ -57,9 +57,9 @@ fn copy_all(source: &Source) -> Position {
 
 fn image(view: &PinnedView) -> Vec<u8> {
     let mut all = Vec::new();
-    let mut page = vec![0; view.page_size.bytes()];
+    let mut ahead = ReadAhead::default();
     for number in 1..=view.page_count {
-        view.read(crate::ltx::PageNumber(number), &mut page).unwrap();
+        let page = view.page(crate::ltx::PageNumber(number), &mut ahead).unwrap();
         all.extend_from_slice(&page);
     }
     all

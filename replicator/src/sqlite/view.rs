@@ -1,8 +1,10 @@
 //! Reading pages of a pinned database: newest committed frame if the log has one, else the database file.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::ahead::ReadAhead;
 use super::header::DbHeader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{DiskFile, FileMetadata};
@@ -89,25 +91,45 @@ impl SourceFiles {
         self.wal.read_full_at(buffer, offset).map_err(|e| self.error("read the WAL of", e))
     }
 
-    /// Reads the page of WAL frame `frame`.
+    /// The page of WAL frame `frame`.
     ///
     /// # Errors
     /// If it is not all there.
-    pub fn read_frame_page(&self, page_size: PageSize, frame: u32, page: &mut [u8]) -> Result<()> {
+    pub fn frame_page<'a>(
+        &self,
+        page_size: PageSize,
+        frame: u32,
+        ahead: &'a mut ReadAhead,
+    ) -> Result<&'a [u8]> {
         let offset = frame_offset(page_size, frame) + FRAME_HEADER_SIZE as u64;
-        self.wal.read_exact_at(page, offset).map_err(|e| self.error("read a WAL frame of", e))
+        let page = ahead.log.get(self.wal.as_ref(), offset, page_size.bytes());
+        page.and_then(|page| match page.len() == page_size.bytes() {
+            true => Ok(page),
+            false => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        })
+        .map_err(|e| self.error("read a WAL frame of", e))
     }
 
-    /// Reads a page of the database file. Pages beyond its end are zero: SQLite does not write free pages at the
-    /// end of a growing file until a checkpoint does.
+    /// A page of the database file. Pages beyond its end are zero: SQLite does not write free pages at the end of a
+    /// growing file until a checkpoint does.
     ///
     /// # Errors
     /// If the read fails.
-    pub fn read_db_page(&self, number: PageNumber, page: &mut [u8]) -> Result<()> {
-        let offset = u64::from(number.0 - 1) * page.len() as u64;
-        let read = self.db.read_full_at(page, offset).map_err(|e| self.error("read a page of", e))?;
-        page[read..].fill(0);
-        Ok(())
+    pub fn db_page<'a>(
+        &self,
+        page_size: PageSize,
+        number: PageNumber,
+        ahead: &'a mut ReadAhead,
+    ) -> Result<Cow<'a, [u8]>> {
+        let offset = u64::from(number.0 - 1) * page_size.bytes() as u64;
+        let page = ahead.db.get(self.db.as_ref(), offset, page_size.bytes());
+        let page = page.map_err(|e| self.error("read a page of", e))?;
+        if page.len() == page_size.bytes() {
+            return Ok(Cow::Borrowed(page));
+        }
+        let mut padded = page.to_vec();
+        padded.resize(page_size.bytes(), 0);
+        Ok(Cow::Owned(padded))
     }
 
     fn error(&self, what: &str, source: std::io::Error) -> Error {
@@ -129,11 +151,11 @@ pub struct PinnedView {
 }
 
 impl PinnedView {
-    /// Reads page `number` into `page`.
+    /// Page `number`. One `ahead` is for one view.
     ///
     /// # Errors
     /// If the page is outside the database or cannot be read.
-    pub fn read(&self, number: PageNumber, page: &mut [u8]) -> Result<()> {
+    pub fn page<'a>(&self, number: PageNumber, ahead: &'a mut ReadAhead) -> Result<Cow<'a, [u8]>> {
         if number.0 == 0 || number.0 > self.page_count {
             return Err(Error::new(
                 ErrorKind::Internal,
@@ -141,8 +163,8 @@ impl PinnedView {
             ));
         }
         match self.overlay.binary_search_by_key(&number, |&(page, _)| page) {
-            Ok(at) => self.files.read_frame_page(self.page_size, self.overlay[at].1, page),
-            Err(_) => self.files.read_db_page(number, page),
+            Ok(at) => self.files.frame_page(self.page_size, self.overlay[at].1, ahead).map(Cow::Borrowed),
+            Err(_) => self.files.db_page(self.page_size, number, ahead),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Clock, UnixMillis};
 use crate::ltx::{Encoder, PageNumber, PageSize};
-use crate::sqlite::{Source, Span};
+use crate::sqlite::{ReadAhead, Source, Span};
 use crate::wal::{self, Batch, FRAME_HEADER_SIZE, IndexHeader, Position};
 
 use super::image::{plain_header, set_wal_range};
@@ -172,13 +172,18 @@ impl Chain {
         let mut unfinished = self.local.create_unfinished()?;
         let mut encoder = Encoder::new(header)?;
         let mut out = encoder.header_bytes().to_vec();
-        let mut page = vec![0; self.page_size.bytes()];
+        let (files, mut ahead) = (source.files(), ReadAhead::default());
         for number in self.pages_to_store(batch) {
             match batch.pages.binary_search_by_key(&number, |&(page, _)| page) {
-                Ok(at) => source.files().read_frame_page(self.page_size, batch.pages[at].1, &mut page)?,
-                Err(_) => source.files().read_db_page(number, &mut page)?,
+                Ok(at) => {
+                    let page = files.frame_page(self.page_size, batch.pages[at].1, &mut ahead)?;
+                    encoder.page(number, page, &mut out)?;
+                }
+                Err(_) => {
+                    let page = files.db_page(self.page_size, number, &mut ahead)?;
+                    encoder.page(number, &page, &mut out)?;
+                }
             }
-            encoder.page(number, &page, &mut out)?;
             flush(&mut unfinished, &mut out, WRITE_LEN)?;
         }
         encoder.finish(&mut out)?;

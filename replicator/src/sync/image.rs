@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::host::UnixMillis;
 use crate::ltx::{Encoder, Header, PageNumber, PageSize, Tail, Txid};
-use crate::sqlite::PinnedView;
+use crate::sqlite::{PinnedView, ReadAhead};
 use crate::wal::{FRAME_HEADER_SIZE, HEADER_SIZE, Position};
 
 use super::pages::TableBuilder;
@@ -57,7 +57,7 @@ enum Stage {
 /// Encodes a view page by page; every call blocks on reading, none on the network.
 pub struct ImageEncoder {
     stage: Stage,
-    page: Vec<u8>,
+    ahead: ReadAhead,
     started: bool,
     table: Option<TableBuilder>,
 }
@@ -68,9 +68,13 @@ impl ImageEncoder {
     /// # Errors
     /// If the header is not one that may be written.
     pub fn new(header: Header, table: Option<TableBuilder>) -> Result<Self> {
-        let page = vec![0; header.page_size.bytes()];
         let encoder = Box::new(Encoder::new(header)?);
-        Ok(Self { stage: Stage::Pages { encoder, next: 1 }, page, started: false, table })
+        Ok(Self {
+            stage: Stage::Pages { encoder, next: 1 },
+            ahead: ReadAhead::default(),
+            started: false,
+            table,
+        })
     }
 
     /// The next chunk of about `target` bytes; `None` after the last.
@@ -113,10 +117,10 @@ impl ImageEncoder {
             if number == view.page_size.lock_page() {
                 continue;
             }
-            view.read(number, &mut self.page)?;
-            encoder.page(number, &self.page, out)?;
+            let page = view.page(number, &mut self.ahead)?;
+            encoder.page(number, &page, out)?;
             if let Some(table) = &mut self.table {
-                table.push(number, &self.page)?;
+                table.push(number, &page)?;
             }
         }
         if next > view.page_count {

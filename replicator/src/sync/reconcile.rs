@@ -3,7 +3,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ltx::{Encoder, PageNumber, page_checksum};
-use crate::sqlite::Source;
+use crate::sqlite::{ReadAhead, Source};
 
 use super::capture::{Chain, flush};
 use super::image::{plain_header, set_wal_range};
@@ -57,7 +57,7 @@ pub fn reconcile(chain: &mut Chain, source: &Source, staged: &[Staged]) -> Resul
     let mut encoder = Encoder::new(header)?;
     let mut unfinished = chain.local.create_unfinished()?;
     let mut out = encoder.header_bytes().to_vec();
-    let mut page = vec![0; view.page_size.bytes()];
+    let mut ahead = ReadAhead::default();
     let mut entries = table.entries();
     let mut pages = 0;
     for number in
@@ -66,7 +66,7 @@ pub fn reconcile(chain: &mut Chain, source: &Source, staged: &[Staged]) -> Resul
         if number == view.page_size.lock_page() {
             continue;
         }
-        view.read(number, &mut page)?;
+        let page = view.page(number, &mut ahead)?;
         if entries.get(number)? != Some(page_checksum(number, &page)) {
             pages += 1;
             encoder.page(number, &page, &mut out)?;
