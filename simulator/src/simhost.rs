@@ -1,7 +1,7 @@
 //! [`replicator::host::Host`] made of simulated parts, for one process.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use replicator::host::{BoxFuture, Clock, Dial, Entropy, Host, NoWatch, Stream, UnixMillis, Watch, Watcher};
@@ -47,14 +47,14 @@ struct SimWatch(Arc<Machine>);
 
 struct SimWatcher {
     machine: Arc<Machine>,
-    path: PathBuf,
-    seen: u64,
+    /// The files, and how often each had been written when that was last reported.
+    files: Vec<(PathBuf, u64)>,
 }
 
 impl Watch for SimWatch {
-    fn watch(&self, path: &Path) -> Option<Box<dyn Watcher>> {
-        let seen = self.0.writes_to(path);
-        Some(Box::new(SimWatcher { machine: Arc::clone(&self.0), path: path.into(), seen }))
+    fn watch(&self, paths: &[PathBuf]) -> Option<Box<dyn Watcher>> {
+        let files = paths.iter().map(|path| (path.clone(), self.0.writes_to(path))).collect();
+        Some(Box::new(SimWatcher { machine: Arc::clone(&self.0), files }))
     }
 }
 
@@ -63,14 +63,22 @@ impl Watcher for SimWatcher {
         Box::pin(async move {
             loop {
                 let written = self.machine.written().notified();
-                let now = self.machine.writes_to(&self.path);
-                if now != self.seen {
-                    self.seen = now;
+                let mut changed = false;
+                for (path, seen) in &mut self.files {
+                    let now = self.machine.writes_to(path);
+                    changed |= std::mem::replace(seen, now) != now;
+                }
+                if changed {
                     return;
                 }
                 written.await;
             }
         })
+    }
+
+    /// Names that go away are not reported, as on a file system that loses notifications.
+    fn is_complete(&self) -> bool {
+        true
     }
 }
 

@@ -41,6 +41,7 @@ pub struct Outcome {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    crate::host::heap::keep_small();
     let arguments = std::env::args_os().skip(1).collect();
     let outcome = run(arguments, &Environment::of_process());
     // A reader that went away (`| head`) is no failure.

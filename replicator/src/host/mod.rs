@@ -5,6 +5,7 @@
 //! already controls; *decisions* about time use [`Clock`].
 
 mod brief;
+pub mod heap;
 #[cfg(target_os = "linux")]
 mod inotify;
 pub mod os;
@@ -244,21 +245,26 @@ pub trait Dial: Send + Sync {
 
 /// Change notification: a hint that saves polling, never the truth. Callers also look at their own interval.
 pub trait Watch: Send + Sync {
-    /// Starts watching the content of `path`; `None` where the platform cannot, or its limits are reached.
-    fn watch(&self, path: &Path) -> Option<Box<dyn Watcher>>;
+    /// Starts watching these files; `None` where the platform cannot.
+    fn watch(&self, paths: &[PathBuf]) -> Option<Box<dyn Watcher>>;
 }
 
-/// One watched file.
+/// Some watched files.
 pub trait Watcher: Send {
-    /// Resolves when the file may have changed since the last call; never resolves if it is not touched.
+    /// Resolves when one of the files may have been written, or may have lost its name, since the last call; never
+    /// resolves if none is touched.
     fn changed(&mut self) -> BoxFuture<'_, ()>;
+
+    /// Whether the last [`Watcher::changed`] watches all of the files: one may be missing, or the limits of the system
+    /// be reached.
+    fn is_complete(&self) -> bool;
 }
 
 /// A [`Watch`] that never watches: everything is found by looking at intervals.
 pub struct NoWatch;
 
 impl Watch for NoWatch {
-    fn watch(&self, _path: &Path) -> Option<Box<dyn Watcher>> {
+    fn watch(&self, _paths: &[PathBuf]) -> Option<Box<dyn Watcher>> {
         None
     }
 }

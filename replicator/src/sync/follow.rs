@@ -15,7 +15,7 @@ use crate::sqlite::{CheckpointMode, CheckpointOutcome};
 use super::Options;
 use super::backoff::Backoff;
 use super::image::image_header;
-use super::policy::{self, CheckpointFacts};
+use super::policy::{self, CheckpointFacts, ExaminationFacts};
 use super::session::Session;
 use super::task::{Shared, SnapshotRequest, SnapshotSource, Stop};
 use super::upload::UploadEnd;
@@ -95,6 +95,10 @@ pub struct Follower<'a> {
     /// Away only while blocking work has it.
     session: Option<Box<Session>>,
     watcher: Option<Box<dyn Watcher>>,
+    /// A notification came since the files were last examined.
+    touched: bool,
+    /// Ticks since the files were last examined.
+    ticks_unexamined: u32,
     /// Earliest time of the next copy under load.
     not_before: Instant,
     next_tick: Instant,
@@ -113,11 +117,13 @@ impl<'a> Follower<'a> {
     pub fn new(shared: &'a Arc<Shared>, session: Box<Session>) -> Self {
         let now = Instant::now();
         let Options { db, monitor_interval, .. } = &shared.options;
-        let watcher = shared.host.watch.watch(&crate::host::with_suffix(db, "-wal"));
+        let watcher = shared.host.watch.watch(&[crate::host::with_suffix(db, "-wal"), db.clone()]);
         Self {
             shared,
             session: Some(session),
             watcher,
+            touched: true,
+            ticks_unexamined: 0,
             not_before: now,
             next_tick: now + policy::until_tick(shared.host.clock.now(), *monitor_interval),
             log_since: now,
@@ -193,6 +199,7 @@ impl<'a> Follower<'a> {
                 Some(changed) => changed.await,
                 None => std::future::pending().await,
             }
+            self.touched = true;
             // The log is written before the index says that it is committed: wait a little for that.
             for millis in [0, 1, 2, 4, 8, 16] {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -286,12 +293,9 @@ impl<'a> Follower<'a> {
     async fn tick(&mut self) -> Result<Option<Ended>> {
         let interval = self.shared.options.monitor_interval;
         self.next_tick = Instant::now() + policy::until_tick(self.shared.host.clock.now(), interval);
-        match self.check_files().await {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::Conflict => {
-                return Ok(Some(Ended::Reopen { reason: error.to_string() }));
-            }
-            Err(error) => self.shared.report("examine the database", &error),
+        let examined = self.is_examination_due();
+        if examined && let Some(ended) = self.examine().await {
+            return Ok(Some(ended));
         }
         let now = self.shared.host.clock.now();
         let has_news = has_news(self.session.as_deref());
@@ -299,7 +303,8 @@ impl<'a> Follower<'a> {
             if let Some(ended) = self.copy().await? {
                 return Ok(Some(ended));
             }
-        } else if (!has_news || planted!("claim-without-a-look")) && self.shared.queue.is_empty() {
+        } else if (examined && !has_news || planted!("claim-without-a-look")) && self.shared.queue.is_empty()
+        {
             self.shared.update(|status| {
                 if status.replicated_txid.is_some() && status.replicated_txid == status.local_txid {
                     status.last_sync = status.last_sync.max(Some(now));
@@ -309,6 +314,34 @@ impl<'a> Follower<'a> {
         self.checkpoint_if_due().await?;
         self.tidy().await;
         Ok(None)
+    }
+
+    fn is_examination_due(&mut self) -> bool {
+        let facts = ExaminationFacts {
+            watched: self.watcher.as_ref().is_some_and(|watcher| watcher.is_complete()),
+            touched: self.touched,
+            quiet: self.session.as_ref().is_some_and(|session| session.is_quiet()),
+            ticks: self.ticks_unexamined + 1,
+        };
+        let is_due = policy::examination_due(&facts);
+        self.ticks_unexamined = if is_due { 0 } else { facts.ticks };
+        self.touched &= !is_due;
+        is_due
+    }
+
+    /// Looks whether the files are still what was opened.
+    async fn examine(&mut self) -> Option<Ended> {
+        match self.check_files().await {
+            Ok(()) => None,
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                Some(Ended::Reopen { reason: error.to_string() })
+            }
+            Err(error) => {
+                self.touched = true;
+                self.shared.report("examine the database", &error);
+                None
+            }
+        }
     }
 
     async fn checkpoint_if_due(&mut self) -> Result<()> {

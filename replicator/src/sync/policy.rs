@@ -31,6 +31,30 @@ pub fn checkpoint_due(facts: &CheckpointFacts, options: &Options) -> Option<Chec
     (by_size || by_age).then_some(CheckpointMode::Passive)
 }
 
+/// Ticks at most between two examinations of files that are watched: so much later is a change of the files noticed
+/// whose notification was lost.
+const EXAMINATION_TICKS: u32 = 5;
+
+/// What the decision to examine the files depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExaminationFacts {
+    /// The system tells of every change of the files, as far as it does not lose any.
+    pub watched: bool,
+    /// It told of one since the last examination.
+    pub touched: bool,
+    /// SQLite has done nothing since the last examination that calls for another.
+    pub quiet: bool,
+    /// Ticks since the last examination.
+    pub ticks: u32,
+}
+
+/// Whether to examine the files at this tick: whether they are still the ones that their names stand for, and nobody
+/// changed them past SQLite. Commits are looked for at every tick regardless.
+#[must_use]
+pub fn examination_due(facts: &ExaminationFacts) -> bool {
+    !facts.watched || facts.touched || !facts.quiet || facts.ticks >= EXAMINATION_TICKS
+}
+
 /// Time to the next multiple of `interval` by the wall clock: the databases of a process, and processes of a machine,
 /// then wake the processor together instead of one by one.
 #[must_use]
@@ -59,6 +83,17 @@ mod tests {
         assert_eq!(checkpoint_due(&facts(5000, 0, true), &options), Some(CheckpointMode::Blocking));
         options.checkpoint_interval = Duration::ZERO;
         assert_eq!(checkpoint_due(&facts(1, 9999, true), &options), None);
+    }
+
+    #[test]
+    fn files_that_nothing_happens_to_are_examined_seldom_and_never_less_than_that() {
+        let calm = ExaminationFacts { watched: true, touched: false, quiet: true, ticks: 1 };
+        assert!(!examination_due(&calm));
+        assert!(!examination_due(&ExaminationFacts { ticks: EXAMINATION_TICKS - 1, ..calm }));
+        assert!(examination_due(&ExaminationFacts { ticks: EXAMINATION_TICKS, ..calm }));
+        assert!(examination_due(&ExaminationFacts { watched: false, ..calm }), "nobody would tell");
+        assert!(examination_due(&ExaminationFacts { touched: true, ..calm }));
+        assert!(examination_due(&ExaminationFacts { quiet: false, ..calm }));
     }
 
     #[test]

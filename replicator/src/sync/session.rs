@@ -248,6 +248,14 @@ impl Session {
         })
     }
 
+    /// Whether SQLite has done nothing since the files were last examined, and the pin is in nobody's way. Reads shared
+    /// memory only.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let seen = self.baseline.as_ref().map(|(index, _)| *index);
+        seen.is_some() && seen == self.source.index() && !self.source.is_in_the_way()
+    }
+
     /// Frames in the log of which nothing is copied back yet, by SQLite's own account.
     #[must_use]
     pub fn log_frames(&self) -> u32 {
