@@ -61,26 +61,42 @@ const GROUPS: [(&str, &[Row]); 3] = [
 const PLACES: [(&str, &str); 2] = [("directory", "to a directory"), ("s3", "to S3")];
 
 const WIDTH: f64 = 960.0;
-const LABELS: f64 = 210.0;
+/// Right edge of the labels.
+const LABELS: f64 = 204.0;
 /// Left edges of the two panels of bars.
-const PANELS: [f64; 2] = [LABELS + 20.0, LABELS + 395.0];
+const PANELS: [f64; 2] = [LABELS + 16.0, LABELS + 376.0];
 /// Length of a bar for a ratio of 1.
-const UNIT: f64 = 210.0;
+const UNIT: f64 = 170.0;
 /// Bars end here, however much more it is.
 const LONGEST: f64 = 1.12;
-const ROW: f64 = 24.0;
-const TOP: f64 = 92.0;
+/// From the left edge of a panel to its ratios, and to the two figures behind them.
+const COLUMNS: [f64; 2] = [UNIT * LONGEST + 8.0, UNIT * LONGEST + 46.0];
+const ROW: f64 = 26.0;
+const TOP: f64 = 104.0;
 
-const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#24292f}\
-.title{font-size:18px;font-weight:600}.group{font-weight:600}.dim{fill:#6e7781;font-size:12px}\
-.value{font-size:12px;font-variant-numeric:tabular-nums}.them{fill:#eaeef2}.good{fill:#2da44e}.over{fill:#bf8700}\
-.worse{fill:#cf222e}.target{stroke:#24292f;stroke-width:1.5}";
+const STYLE: &str = "\
+.card{fill:#fff;stroke:#d0d7de}text{font:13px system-ui,-apple-system,'Segoe UI',sans-serif;fill:#24292f}\
+.title{font-size:19px;font-weight:600}.group{font-weight:600}.dim{fill:#6e7781;font-size:12px}\
+.value,.detail{font-size:12px;font-variant-numeric:tabular-nums}.value{font-weight:600}.detail{fill:#6e7781}\
+.them{fill:#e4e8ed}.good{fill:#2da44e}.over{fill:#d4a72c}.worse{fill:#cf222e}\
+.target{stroke:#24292f;stroke-width:2}.rule{stroke:#d8dee4}\
+@media(prefers-color-scheme:dark){.card{fill:#0d1117;stroke:#30363d}text{fill:#e6edf3}\
+.dim,.detail{fill:#8b949e}.them{fill:#2b323b}.good{fill:#3fb950}.over{fill:#d29922}.worse{fill:#f85149}\
+.target{stroke:#e6edf3}.rule{stroke:#30363d}}";
+
+/// Colours and what they say.
+const LEGEND: [(&str, &str, f64); 4] = [
+    ("them", "Litestream (shorter is better)", 200.0),
+    ("good", "ours: target reached, or none set", 212.0),
+    ("over", "target missed", 104.0),
+    ("worse", "worse than Litestream", 148.0),
+];
 
 /// Draws what was measured; rows without figures are left out.
 #[must_use]
 pub fn svg(comparisons: &[Comparison]) -> String {
     let mut body = String::new();
-    let mut y = TOP;
+    let mut y = TOP + ROW;
     for (name, rows) in &GROUPS {
         let rows: Vec<_> = rows
             .iter()
@@ -90,6 +106,10 @@ pub fn svg(comparisons: &[Comparison]) -> String {
             continue;
         }
         text(&mut body, (0.0, y), "group", "start", name);
+        line(
+            &mut body,
+            &format!("<path class=\"rule\" d=\"M0 {at}H{end}\"/>", at = y + 7.0, end = WIDTH - 40.0),
+        );
         y += ROW;
         for row in rows {
             text(&mut body, (LABELS, y), "label", "end", row.label);
@@ -100,21 +120,48 @@ pub fn svg(comparisons: &[Comparison]) -> String {
             }
             y += ROW;
         }
-        y += ROW / 2.0;
+        y += ROW * 0.6;
     }
+    y -= ROW * 0.6;
     let mut head = String::new();
-    text(&mut head, (0.0, 24.0), "title", "start", "replicator beside Litestream 0.5.17");
-    let legend = "Grey is Litestream, shorter is better. Line: our target. Green: reached; amber: missed; red: worse than Litestream.";
-    text(&mut head, (0.0, 46.0), "dim", "start", legend);
+    text(&mut head, (0.0, 26.0), "title", "start", "replicator beside Litestream 0.5.17");
+    legend(&mut head, 52.0);
     for (x, (_, title)) in PANELS.iter().zip(PLACES) {
-        text(&mut head, (*x, TOP - 12.0), "dim", "start", title);
+        text(&mut head, (*x, TOP), "group", "start", title);
+        text(&mut head, (x + COLUMNS[0], TOP), "dim", "start", "ratio");
+        text(&mut head, (x + COLUMNS[1], TOP), "dim", "start", "ours / Litestream");
     }
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"-20 -10 {WIDTH} {height:.0}\" role=\"img\">\n\
          <title>replicator beside Litestream 0.5.17</title>\n<style>{STYLE}</style>\n\
-         <rect x=\"-20\" y=\"-10\" width=\"{WIDTH}\" height=\"{height:.0}\" rx=\"8\" fill=\"#fff\"/>\n{head}{body}</svg>\n",
+         <rect class=\"card\" x=\"-19.5\" y=\"-9.5\" width=\"{width}\" height=\"{inner:.0}\" rx=\"8\"/>\n{head}{body}</svg>\n",
         height = y + 10.0,
+        width = WIDTH - 1.0,
+        inner = y + 9.0,
     )
+}
+
+fn legend(out: &mut String, y: f64) {
+    let mut x = 0.0;
+    for (class, meaning, width) in LEGEND {
+        let top = y - 10.0;
+        line(
+            out,
+            &format!("<rect x=\"{x}\" y=\"{top}\" width=\"12\" height=\"12\" rx=\"2\" class=\"{class}\"/>"),
+        );
+        text(out, (x + 18.0, y), "dim", "start", meaning);
+        x += width + 14.0;
+    }
+    line(
+        out,
+        &format!(
+            "<path class=\"target\" d=\"M{at} {top}V{bottom}\"/>",
+            at = x + 6.0,
+            top = y - 12.0,
+            bottom = y + 4.0
+        ),
+    );
+    text(out, (x + 16.0, y), "dim", "start", "target");
 }
 
 /// Ours and Litestream's, if both were measured.
@@ -133,7 +180,7 @@ fn bar(out: &mut String, (x, y): (f64, f64), row: &Row, ours: f64, theirs: f64) 
         _ => "good",
     };
     let mut rect = |width: f64, class: &str| {
-        let top = y - 12.0;
+        let top = y - 13.0;
         line(
             out,
             &format!(
@@ -145,11 +192,12 @@ fn bar(out: &mut String, (x, y): (f64, f64), row: &Row, ours: f64, theirs: f64) 
     rect((ratio.min(LONGEST) * UNIT).max(1.5), class);
     if let Some(target) = row.target {
         let at = x + target * UNIT;
-        let (top, bottom) = (y - 14.0, y + 6.0);
+        let (top, bottom) = (y - 16.0, y + 6.0);
         line(out, &format!("<path class=\"target\" d=\"M{at:.1} {top}V{bottom}\"/>"));
     }
-    let value = format!("{ratio:.2} · {} / {} {}", short(ours), short(theirs), row.unit);
-    text(out, (x + LONGEST * UNIT + 6.0, y), "value", "start", &value);
+    text(out, (x + COLUMNS[0], y), "value", "start", &format!("{ratio:.2}"));
+    let both = format!("{} / {} {}", short(ours), short(theirs), row.unit);
+    text(out, (x + COLUMNS[1], y), "detail", "start", &both);
 }
 
 /// About three digits.
@@ -193,8 +241,8 @@ mod tests {
             comparison("idle", "cpu s", 30.0, 10.0),
             comparison("restore", "wall s", 1.0, 0.0),
         ]);
-        for expected in
-            ["width=\"21.0\" height=\"16\" rx=\"2\" class=\"good\"", "class=\"over\"", "0.10 · 0.10 / 1.00 s"]
+        let tenth = format!("width=\"{:.1}\" height=\"16\" rx=\"2\" class=\"good\"", UNIT / 10.0);
+        for expected in [tenth.as_str(), "height=\"16\" rx=\"2\" class=\"over\"", ">0.10<", ">0.10 / 1.00 s<"]
         {
             assert!(drawn.contains(expected), "{expected} in {drawn}");
         }
