@@ -173,7 +173,7 @@ impl Chain {
         let mut encoder = Encoder::new(header)?;
         let mut out = encoder.header_bytes().to_vec();
         let (files, mut ahead) = (source.files(), ReadAhead::default());
-        for number in self.pages_to_store(batch) {
+        for number in pages_to_store(self.commit, self.page_size, batch) {
             match batch.pages.binary_search_by_key(&number, |&(page, _)| page) {
                 Ok(at) => {
                     let page = files.frame_page(self.page_size, batch.pages[at].1, &mut ahead)?;
@@ -197,17 +197,17 @@ impl Chain {
         self.commit = batch.commit;
         Ok(staged)
     }
+}
 
-    /// Pages of the batch, plus pages by which the database grew without logging them: SQLite does not write free
-    /// pages to the log, and a restore without them has holes.
-    fn pages_to_store(&self, batch: &Batch) -> impl Iterator<Item = PageNumber> + use<> {
-        let lock_page = self.page_size.lock_page();
-        let grown = (self.commit + 1..=planted!("growth-gap", self.commit, batch.commit)).map(PageNumber);
-        let mut numbers: Vec<PageNumber> = batch.pages.iter().map(|&(page, _)| page).chain(grown).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers.into_iter().filter(move |&number| number != lock_page)
-    }
+/// Pages of a batch, plus pages by which the database grew from `before` pages without logging them: SQLite does not
+/// write free pages to the log, and a restore without them has holes.
+fn pages_to_store(before: u32, page_size: PageSize, batch: &Batch) -> Vec<PageNumber> {
+    let grown = (before + 1..=planted!("growth-gap", before, batch.commit)).map(PageNumber);
+    let mut numbers: Vec<PageNumber> = batch.pages.iter().map(|&(page, _)| page).chain(grown).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers.retain(|&number| number != page_size.lock_page());
+    numbers
 }
 
 /// The index as it was when `target` was the newest commit.
@@ -253,6 +253,21 @@ mod tests {
             backfilled: 0,
             backfill_attempted: 0,
         }
+    }
+
+    #[test]
+    fn pages_that_the_database_grew_by_without_logging_them_are_stored() {
+        let page_size = PageSize::new(65536).unwrap();
+        let stored = |before, commit, logged: &[u32]| {
+            let pages = logged.iter().map(|&number| (PageNumber(number), 0)).collect();
+            let batch = Batch { pages, commit, frames: 1, end: Position::default() };
+            pages_to_store(before, page_size, &batch).into_iter().map(|number| number.0).collect::<Vec<_>>()
+        };
+        assert_eq!(stored(5, 9, &[1, 8]), [1, 6, 7, 8, 9]);
+        assert_eq!(stored(5, 5, &[1, 3]), [1, 3]);
+        assert_eq!(stored(9, 4, &[1, 3]), [1, 3], "cut off");
+        let lock_page = page_size.lock_page().0;
+        assert_eq!(stored(lock_page - 2, lock_page + 1, &[1]), [1, lock_page - 1, lock_page + 1]);
     }
 
     #[test]

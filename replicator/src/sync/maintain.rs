@@ -192,6 +192,11 @@ async fn take_snapshot(
     let SnapshotSource { long, txid, header } = source?;
     let name = LtxName::snapshot(txid);
     let (view, reader) = long.into_parts();
+    let known = shared.compactor.inventory().and_then(|inventory| inventory.get(&name).copied());
+    if let Some(entry) = known {
+        shared.host.blocking(move || drop((view, reader))).await;
+        return Ok(Some((name, entry.size)));
+    }
     let uploaded =
         upload_image(&shared.host, shared.bucket.as_ref(), Arc::new(view), name, header, None).await;
     // The connection is closed where it may block.
@@ -209,18 +214,12 @@ pub struct Upkeep {
 }
 
 impl Upkeep {
-    /// Publishes a snapshot of the current state, unless there is one.
+    /// Publishes a snapshot of the current state, unless there is one. The state is that of the database now: what the
+    /// status says may be older.
     ///
     /// # Errors
     /// What the database or the store says; `Cancelled` if replication ends meanwhile.
     pub async fn snapshot(&self) -> Result<()> {
-        let inventory = self.shared.compactor.inventory();
-        let newest = inventory.as_ref().and_then(|inventory| inventory.newest_snapshot());
-        if newest.map(|entry| entry.name.max)
-            >= Some(self.shared.status().replicated_txid.unwrap_or_default())
-        {
-            return Ok(());
-        }
         let taken = take_snapshot(&self.shared, &self.requests).await?;
         let (name, size) =
             taken.ok_or_else(|| Error::new(ErrorKind::Cancelled, "replication ended before the snapshot"))?;

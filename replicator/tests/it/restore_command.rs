@@ -136,3 +136,18 @@ fn a_backup_of_0_3_is_restored_by_generation_and_index() {
     let (code, log) = desk.run(&["restore", "-o", "x.db", "-generation", "0000000000000000", &url]);
     assert_eq!(code, 1, "{log}");
 }
+
+#[test]
+fn doctor_and_version_answer_for_machines_and_people() {
+    let (desk, _) = replica();
+    let answer = json(&desk, &["doctor", "-json", "-config", "c.yml"]);
+    let places = answer.as_array().unwrap();
+    assert_eq!(places.len(), 1, "{answer}");
+    assert!(places[0].to_string().contains("usable"), "{answer}");
+    let (code, short) = desk.run(&["version"]);
+    assert_eq!(code, 0);
+    std::fs::write(desk.path("log"), "").unwrap();
+    let (code, verbose) = desk.run(&["version", "-verbose"]);
+    assert_eq!(code, 0);
+    assert!(!short.contains("SQLite") && verbose.contains("SQLite"), "{short}\n{verbose}");
+}

@@ -278,6 +278,38 @@ fn one_shot_replication_takes_a_snapshot_and_enforces_retention_when_told() {
     assert_eq!(desk.rows_in_replica("backup"), 6);
 }
 
+/// With intervals of a day nothing of this is due by itself.
+#[test]
+fn only_the_flags_of_a_one_shot_run_take_snapshots_and_delete_before_their_time() {
+    let desk = Desk::new();
+    desk.write(
+        "c.yml",
+        "snapshot: {interval: 24h, retention: 24h}\ndbs:\n- path: app.db\n  replica: {path: backup}\n",
+    );
+    let db = desk.app("app.db");
+    let snapshots_after = |flags: &[&str]| {
+        insert(&db, 2);
+        std::fs::write(desk.path("log"), "").unwrap();
+        let line: Vec<&str> =
+            ["replicate", "-config", "c.yml", "-once"].iter().chain(flags).copied().collect();
+        let (code, log) = desk.run(&line);
+        assert_eq!(code, 0, "{log}");
+        let files = std::fs::read_dir(desk.path("backup/ltx/9"));
+        files.map_or_else(|_| Vec::new(), |files| files.map(|file| file.unwrap().path()).collect::<Vec<_>>())
+    };
+    assert_eq!(snapshots_after(&[]).len(), 0);
+    assert_eq!(snapshots_after(&["-force-snapshot"]).len(), 1);
+    let first_two = snapshots_after(&["-force-snapshot"]);
+    assert_eq!(first_two.len(), 2);
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3 * 24 * 3600);
+    for file in first_two {
+        std::fs::File::options().write(true).open(file).unwrap().set_modified(long_ago).unwrap();
+    }
+    assert_eq!(snapshots_after(&["-force-snapshot"]).len(), 3, "nobody asked for retention");
+    assert_eq!(snapshots_after(&["-enforce-retention"]).len(), 1);
+    assert_eq!(desk.rows_in_replica("backup"), 10);
+}
+
 #[test]
 fn an_absent_database_is_restored_before_the_child_starts() {
     let desk = Desk::new();
