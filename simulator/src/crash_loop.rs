@@ -78,6 +78,8 @@ pub fn run(seed: u64, durability: Durability, crashes: u64) -> Tally {
         }
     }
     tally.digest = mix(world.context.log.digest() ^ world.context.choices.digest());
+    // Abandoned fibers keep the machine alive; its content need not stay.
+    world.machine.scrap();
     tally
 }
 

@@ -52,6 +52,8 @@ const QUICK: &[&str] = &[
     "restore-not-synced",
     "failed-upload-skipped",
     "snapshot-of-nothing-new",
+    "writers-wait",
+    "base-in-every-level",
 ];
 
 /// What became of one bug.
