@@ -152,6 +152,21 @@ fn from_a_shared_profile() {
     bank.assert_accepted(&named[1..]);
 }
 
+/// What `aws` itself is often set up with: a program prints them.
+#[test]
+fn from_a_process() {
+    let bank = Bank::new(vec![temporary("process")]);
+    let printed = format!(
+        r#"{{"Version":1,"AccessKeyId":"process","SecretAccessKey":"{SECRET}","SessionToken":"{TOKEN}",
+            "Expiration":"2099-01-01T00:00:00Z"}}"#
+    );
+    bank.desk.write("printed.json", &printed);
+    let text = format!("[default]\ncredential_process = cat {}\n", bank.desk.path("printed.json").display());
+    bank.desk.write("config", &text);
+    let file = bank.desk.path("config").display().to_string();
+    bank.assert_accepted(&[("AWS_CONFIG_FILE", &file), ("PATH", "/usr/bin:/bin")]);
+}
+
 #[test]
 fn from_a_container() {
     let fake = Fake::new(|asked| {
