@@ -67,14 +67,17 @@ impl Fetcher {
     /// The next piece, in order; `None` after the last. `NotFound` means that an object vanished.
     pub(super) async fn next(&mut self) -> Result<Option<Fetched>, Failure> {
         self.fill()?;
-        let Some((object, last, mut task)) = self.running.pop_front() else { return Ok(None) };
-        // The next piece travels while the caller works on this one.
-        self.fill()?;
+        let Some((object, last, task)) = self.running.front_mut() else { return Ok(None) };
+        let (object, last) = (*object, *last);
+        // In the window until it is there, so that no more than the window is in flight.
         let (chunks, len) = match (&mut task.0).await {
             Ok(result) => result.map_err(|error| Failure::of_object(&self.objects[object].key, error))?,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => return Err(Error::new(ErrorKind::Cancelled, "the program is shutting down").into()),
         };
+        self.running.pop_front();
+        // The next piece travels while the caller works on this one.
+        self.fill()?;
         Ok(Some(Fetched { object, last, chunks, len }))
     }
 

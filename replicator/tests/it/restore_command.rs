@@ -1,6 +1,12 @@
 //! `restore` from the command line: what each flag does.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use conformance::server::{Fault, FaultPlan, RequestFacts, Verb};
+use conformance::site::Site;
 
 use crate::service::{Desk, insert, rows};
 
@@ -150,4 +156,82 @@ fn doctor_and_version_answer_for_machines_and_people() {
     let (code, verbose) = desk.run(&["version", "-verbose"]);
     assert_eq!(code, 0);
     assert!(!short.contains("SQLite") && verbose.contains("SQLite"), "{short}\n{verbose}");
+}
+
+/// GETs that the server has begun and not answered, and the most of them at a time.
+#[derive(Default)]
+struct InFlight {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl FaultPlan for InFlight {
+    fn decide(&self, request: &RequestFacts) -> Fault {
+        if request.verb != Verb::GetObject {
+            return Fault::default();
+        }
+        self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        // Long enough for all that may come at the same time.
+        Fault { delay: Duration::from_millis(300), ..Fault::default() }
+    }
+
+    fn answered(&self, request: &RequestFacts, _status: Option<u16>) {
+        if request.verb == Verb::GetObject {
+            self.now.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// One was two: the next piece was asked for while the one before was on its way.
+#[test]
+fn parallelism_is_the_number_of_requests_in_flight() {
+    let (desk, site) = (Desk::new(), Site::embedded().unwrap());
+    let db = desk.app("app.db");
+    db.execute("INSERT INTO t VALUES (randomblob(20000000))", []).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = desk.command(arguments);
+        let output = command.envs(site.environment.iter().cloned()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    run(&["replicate", "-once", "app.db", &site.url]);
+    for parallelism in [1, 4] {
+        let seen = Arc::new(InFlight::default());
+        site.server().unwrap().set_faults(seen.clone());
+        run(&["restore", "-force", "-o", "out.db", "-parallelism", &parallelism.to_string(), &site.url]);
+        assert_eq!(seen.most.load(Ordering::SeqCst), parallelism);
+    }
+    assert_eq!(rows(&desk.path("out.db")), 1);
+}
+
+/// A row that is in an index with another value: the quick check only counts.
+#[test]
+fn integrity_checks_differ_in_what_they_find() {
+    let desk = Desk::new();
+    let url = format!("file://{}", desk.path("backup").display());
+    let db = desk.app("app.db");
+    insert(&db, 20);
+    db.execute_batch("CREATE INDEX by_x ON t(x)").unwrap();
+    let hide = |from: &str, to: &str| {
+        // In a connection of its own, because a schema is read once.
+        let db = rusqlite::Connection::open(desk.path("app.db")).unwrap();
+        db.execute_batch(&format!(
+            "PRAGMA writable_schema = ON;
+             UPDATE sqlite_schema SET sql = replace(sql, '{from}', '{to}') WHERE name = 'by_x';"
+        ))
+        .unwrap();
+    };
+    drop(db);
+    hide("ON t(x)", "ON t(x) WHERE x IS NULL");
+    let db = desk.app("app.db");
+    db.execute("UPDATE t SET x = 'in no index' WHERE rowid = 1", []).unwrap();
+    drop(db);
+    hide("ON t(x) WHERE x IS NULL", "ON t(x)");
+    assert_eq!(desk.run(&["replicate", "-once", "app.db", &url]).0, 0);
+    for check in ["quick", "none"] {
+        assert_eq!(restored(&desk, &["-integrity-check", check], &url), 20);
+    }
+    let line = ["restore", "-o", "full.db", "-integrity-check", "full", &url];
+    let (code, log) = desk.run(&line);
+    assert!(code == 1 && log.contains("by_x"), "{log}");
+    assert!(!desk.path("full.db").exists());
 }
