@@ -1,5 +1,6 @@
 //! Which files of a directory are databases.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,14 +15,63 @@ const DEEPEST: usize = 32;
 /// What SQLite, and local state, put beside a database.
 const NOT_DATABASES: [&str; 4] = ["-wal", "-shm", "-journal", "-litestream"];
 
-/// Paths of the databases in a directory, relative to it and sorted. Blocks.
+/// What a file is, whatever name it goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// Of what a path names, symbolic links followed; `None` if it cannot be known.
+    #[must_use]
+    pub fn of(disk: &dyn Disk, path: &Path) -> Option<Self> {
+        let facts = disk.metadata(path).ok()?;
+        Some(Self { device: facts.device, inode: facts.inode })
+    }
+}
+
+/// What was found in a directory, each relative to it and sorted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Databases.
+    pub databases: Vec<PathBuf>,
+    /// Further names (links) of these, and of databases that are replicated already.
+    pub aliases: Vec<PathBuf>,
+}
+
+/// Looks for the databases in a directory. Blocks.
 ///
-/// A file for which `known` is true counts without being opened: opening and closing a database that this process
-/// replicates would drop its locks.
+/// `members` are the paths of the databases that this process replicates. They count without being opened, and their
+/// files are not opened under any other name: closing one would drop its locks.
 ///
 /// # Errors
 /// What reading the directory gives. A file or subdirectory that vanishes meanwhile is left out.
-pub fn scan(disk: &dyn Disk, directory: &Directory, known: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+pub fn scan(disk: &dyn Disk, directory: &Directory, members: &BTreeSet<PathBuf>) -> Result<Found> {
+    let is_member = |relative: &PathBuf| members.contains(&directory.path.join(relative));
+    let (databases, unknown): (Vec<_>, Vec<_>) =
+        candidates(disk, directory)?.into_iter().partition(is_member);
+    let mut found = Found { databases, aliases: Vec::new() };
+    if unknown.is_empty() {
+        return Ok(found);
+    }
+    let mut seen: BTreeSet<FileId> = members.iter().filter_map(|path| FileId::of(disk, path)).collect();
+    for relative in unknown {
+        let path = directory.path.join(&relative);
+        let Some(id) = FileId::of(disk, &path) else { continue };
+        if seen.contains(&id) {
+            found.aliases.push(relative);
+        } else if is_database(disk, &path) {
+            seen.insert(id);
+            found.databases.push(relative);
+        }
+    }
+    found.databases.sort();
+    Ok(found)
+}
+
+/// Files whose names fit, sorted.
+fn candidates(disk: &dyn Disk, directory: &Directory) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut pending = vec![(PathBuf::new(), 0)];
     while let Some((below, depth)) = pending.pop() {
@@ -40,9 +90,7 @@ pub fn scan(disk: &dyn Disk, directory: &Directory, known: &dyn Fn(&Path) -> boo
                 if directory.recursive && depth < DEEPEST {
                     pending.push((relative, depth + 1));
                 }
-            } else if directory.pattern.is_match(&entry.name)
-                && (known(&relative) || is_database(disk, &directory.path.join(&relative)))
-            {
+            } else if directory.pattern.is_match(&entry.name) {
                 found.push(relative);
             }
         }
@@ -93,14 +141,46 @@ mod tests {
         write("empty.db", b"");
         write("b.db-wal", MAGIC);
 
-        let names = |recursive, known: &dyn Fn(&Path) -> bool| -> Vec<String> {
-            let found = scan(disk, &directory(root.path(), recursive), known).unwrap();
-            found.iter().map(|path| path.display().to_string()).collect()
+        let names = |recursive, members: &[&str]| -> Vec<String> {
+            let members = members.iter().map(|name| root.path().join(name)).collect();
+            let found = scan(disk, &directory(root.path(), recursive), &members).unwrap();
+            assert_eq!(found.aliases, [""; 0].map(PathBuf::from));
+            found.databases.iter().map(|path| path.display().to_string()).collect()
         };
-        assert_eq!(names(false, &|_| false), ["a.db", "b.db"]);
-        assert_eq!(names(true, &|_| false), ["a.db", "b.db", "sub/c.db", "sub/deep/d.db"]);
+        assert_eq!(names(false, &[]), ["a.db", "b.db"]);
+        assert_eq!(names(true, &[]), ["a.db", "b.db", "sub/c.db", "sub/deep/d.db"]);
         // A known file is not opened, so it does not matter what is in it.
-        assert_eq!(names(false, &|path| path == Path::new("empty.db")), ["a.db", "b.db", "empty.db"]);
-        assert!(scan(disk, &directory(&root.path().join("absent"), false), &|_| false).is_err());
+        assert_eq!(names(false, &["empty.db"]), ["a.db", "b.db", "empty.db"]);
+        assert!(scan(disk, &directory(&root.path().join("absent"), false), &BTreeSet::new()).is_err());
+    }
+
+    #[test]
+    fn a_database_is_found_under_one_name() {
+        let host = os::host();
+        let disk = &*host.disk;
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        for name in ["outside", "n.db"] {
+            disk.open(&path(name), OpenMode::Create).unwrap().write_all_at(MAGIC, 0).unwrap();
+        }
+        disk.hard_link(&path("outside"), &path("hard.db")).unwrap();
+        std::os::unix::fs::symlink("outside", path("soft.db")).unwrap();
+        disk.hard_link(&path("n.db"), &path("a.db")).unwrap();
+        let look = |members: &[&str]| {
+            let members = members.iter().map(|name| path(name)).collect();
+            let Found { databases, aliases } = scan(disk, &directory(root.path(), false), &members).unwrap();
+            let text = |paths: Vec<PathBuf>| -> Vec<String> {
+                paths.iter().map(|path| path.display().to_string()).collect()
+            };
+            (text(databases).join(" "), text(aliases).join(" "))
+        };
+        let pair = |databases: &str, aliases: &str| (databases.to_owned(), aliases.to_owned());
+        assert_eq!(look(&["outside"]), pair("a.db", "hard.db n.db soft.db"));
+        assert_eq!(
+            look(&["outside", "n.db"]),
+            pair("n.db", "a.db hard.db soft.db"),
+            "the member's name stays"
+        );
+        assert_eq!(look(&[]), pair("a.db hard.db", "n.db soft.db"));
     }
 }

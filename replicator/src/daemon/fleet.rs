@@ -8,32 +8,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::discover::FileId;
 use crate::bucket::settings::{Ownership, Settings};
 use crate::bucket::{Bucket, Opener};
 use crate::config::Database;
 use crate::config::values::format_duration;
-use crate::error::Result;
-use crate::host::{Disk, Host};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::{BoxFuture, Disk, Host};
 use crate::observe::Board;
-use crate::sync::{self, Handle, State, Status, Upkeep};
-
-/// Databases that prove continuity or make their first copy at the same time.
-const STARTING_AT_ONCE: usize = 16;
-/// A database that takes longer than this to start lets the next one begin.
-const LONGEST_START: Duration = Duration::from_secs(30);
+use crate::sync::{self, Handle, State, Status, Turns, Upkeep};
 
 /// The databases of this process.
 pub struct Fleet {
     host: Host,
     opener: Opener,
     board: Board,
-    starting: Arc<Semaphore>,
-    members: BTreeMap<PathBuf, Handle>,
-    stop_timeouts: BTreeMap<PathBuf, Duration>,
+    turns: Turns,
+    members: BTreeMap<PathBuf, Member>,
     broken: Vec<Database>,
+    /// Whether a database went away whose replica is behind.
+    left_behind: bool,
+}
+
+/// A database being replicated.
+struct Member {
+    handle: Handle,
+    stop_timeout: Duration,
+    /// What its path named when it was started.
+    identity: Option<FileId>,
 }
 
 impl Fleet {
@@ -44,10 +49,10 @@ impl Fleet {
             host,
             opener,
             board,
-            starting: Arc::new(Semaphore::new(STARTING_AT_ONCE)),
+            turns: Turns::default(),
             members: BTreeMap::new(),
-            stop_timeouts: BTreeMap::new(),
             broken: Vec::new(),
+            left_behind: false,
         }
     }
 
@@ -63,7 +68,7 @@ impl Fleet {
         self.members.keys().cloned().collect()
     }
 
-    /// Starts one. Waits while too many others are starting. A failure is logged and remembered for
+    /// Starts one. A failure is logged and remembered for
     /// [`Fleet::retry_broken`].
     pub async fn start(&mut self, database: Database) {
         let path = database.options.db.clone();
@@ -71,9 +76,8 @@ impl Fleet {
             return;
         }
         match self.try_start(&database).await {
-            Ok(handle) => {
-                self.stop_timeouts.insert(path.clone(), database.options.shutdown_timeout);
-                self.members.insert(path, handle);
+            Ok(member) => {
+                self.members.insert(path, member);
             }
             Err(error) => {
                 tracing::error!(path = %path.display(), %error, "cannot start replication");
@@ -82,26 +86,50 @@ impl Fleet {
         }
     }
 
-    async fn try_start(&self, database: &Database) -> Result<Handle> {
-        let permit = Arc::clone(&self.starting).acquire_owned().await.expect("the semaphore is never closed");
+    async fn try_start(&self, database: &Database) -> Result<Member> {
+        let identity = self.identity(&database.options.db).await?;
         let bucket = self.open(database).await?;
         let options = database.options.clone();
         tracing::info!(
             path = %options.db.display(), r#type = bucket.kind(), to = bucket.location(),
             sync_interval = format_duration(options.sync_interval), "replicating to"
         );
-        let handle = sync::start(self.host.clone(), options, bucket);
-        let mut status = handle.status();
+        let stop_timeout = options.shutdown_timeout;
+        let handle = sync::start(self.host.clone(), options, bucket, self.turns.clone());
         let upkeep = handle.upkeep();
         let level0 = Arc::new(move |now| upkeep.level0_files(now));
-        self.board.add(database.options.db.clone(), status.clone(), level0);
-        tokio::spawn(async move {
-            let started = status.wait_for(|status| status.state != State::Starting);
-            // Started, ended, or slow: in each case the next one's turn.
-            let _ = tokio::time::timeout(LONGEST_START, started).await;
-            drop(permit);
-        });
-        Ok(handle)
+        self.board.add(database.options.db.clone(), handle.status(), level0);
+        Ok(Member { handle, stop_timeout, identity })
+    }
+
+    /// What a path names. It must not be a second name of a member's file: whichever of the two is closed first would
+    /// drop the locks of both.
+    async fn identity(&self, path: &Path) -> Result<Option<FileId>> {
+        let (disk, path) = (self.host.disk.clone(), path.to_owned());
+        let seen: Vec<(PathBuf, FileId)> = self
+            .members
+            .iter()
+            .filter_map(|(other, member)| Some((other.clone(), member.identity?)))
+            .collect();
+        let look = move || {
+            let Some(identity) = FileId::of(&*disk, &path) else { return Ok(None) };
+            // The member's file may be another one by now.
+            let is_same = |(other, seen): &&(PathBuf, FileId)| {
+                *seen == identity && FileId::of(&*disk, other) == Some(identity)
+            };
+            match seen.iter().find(is_same) {
+                None => Ok(Some(identity)),
+                Some((other, _)) => Err(Error::new(
+                    ErrorKind::Usage,
+                    format!(
+                        "{} is the same file as {}, which is replicated already; remove one of the two",
+                        path.display(),
+                        other.display()
+                    ),
+                )),
+            }
+        };
+        self.host.blocking(look).await
     }
 
     async fn open(&self, database: &Database) -> Result<Arc<dyn Bucket>> {
@@ -131,38 +159,64 @@ impl Fleet {
     /// All databases: path, state, and maintenance on demand.
     #[must_use]
     pub fn members(&self) -> Vec<(PathBuf, watch::Receiver<Status>, Upkeep)> {
-        self.members.iter().map(|(path, handle)| (path.clone(), handle.status(), handle.upkeep())).collect()
+        let shown = |(path, Member { handle, .. }): (&PathBuf, &Member)| {
+            (path.clone(), handle.status(), handle.upkeep())
+        };
+        self.members.iter().map(shown).collect()
     }
 
-    /// Stops one whose file is gone.
-    pub async fn remove(&mut self, path: &Path) {
+    /// Resolves once the replication of every database has ended for good, because somebody else writes to its replica;
+    /// never if there is none, or one is still to be started.
+    pub fn all_ended(&self) -> BoxFuture<'static, ()> {
+        if self.members.is_empty() || self.has_broken() {
+            return Box::pin(std::future::pending());
+        }
+        let ends: Vec<_> = self
+            .members
+            .values()
+            .map(|member| {
+                let mut status = member.handle.status();
+                // A channel that is closed means that it ended even without a word.
+                async move { drop(status.wait_for(|status| status.state == State::Stopped).await) }
+            })
+            .collect();
+        Box::pin(async move { drop(join_all(ends).await) })
+    }
+
+    /// Stops one whose file is gone, once it has noticed that itself: until then it has the file open, and a stop would
+    /// fail. Returns whether it was stopped. If its replica is behind, [`Fleet::stop`] will say so.
+    pub async fn remove(&mut self, path: &Path) -> bool {
+        let Some(member) = self.members.get(path) else { return true };
+        let state = member.handle.status().borrow().state;
+        if !matches!(state, State::WaitingForDatabase | State::Stopped) {
+            return false;
+        }
         self.board.remove(path);
-        let timeout = self.stop_timeouts.remove(path).unwrap_or_default();
-        if let Some(handle) = self.members.remove(path) {
-            match handle.stop(timeout).await {
+        if let Some(Member { handle, stop_timeout, .. }) = self.members.remove(path) {
+            match handle.stop(stop_timeout).await {
                 Ok(()) => tracing::info!(path = %path.display(), "database is gone, replication stopped"),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "database is gone"),
+                Err(error) => {
+                    self.left_behind = true;
+                    tracing::error!(path = %path.display(), %error, "database is gone, its replica is behind");
+                }
             }
         }
+        true
     }
 
     /// Stops all, each with a final sync within its own time limit. Returns whether every replica is equal to its
-    /// database.
+    /// database, those included that went away before.
     pub async fn stop(self) -> bool {
         let all_started = self.broken.is_empty();
-        let timeouts = self.stop_timeouts;
-        let stops = self.members.into_iter().map(|(path, handle)| {
-            let timeout = timeouts.get(&path).copied().unwrap_or_default();
-            async move {
-                let result = stop_one(handle, timeout).await;
-                if let Err(error) = &result {
-                    tracing::error!(path = %path.display(), %error, "final sync failed, the replica is behind");
-                }
-                result.is_ok()
+        let stops = self.members.into_iter().map(|(path, member)| async move {
+            let result = stop_one(member.handle, member.stop_timeout).await;
+            if let Err(error) = &result {
+                tracing::error!(path = %path.display(), %error, "final sync failed, the replica is behind");
             }
+            result.is_ok()
         });
         let in_sync = join_all(stops).await.into_iter().all(|ok| ok);
-        in_sync && all_started
+        in_sync && all_started && !self.left_behind
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Event {
     ChildExited(ChildExit),
     /// There is nothing more to do (`-once`).
     Finished,
+    /// The replication of every database has ended for good.
+    AllEnded,
 }
 
 /// What to do about it.
@@ -65,6 +67,9 @@ impl Lifecycle {
                 self.stop()
             }
             Event::Finished => self.stop(),
+            // Not at the application's expense: the exit code tells when it ends.
+            Event::AllEnded if self.child == Child::Running => Action::Continue,
+            Event::AllEnded => self.stop(),
         }
     }
 
@@ -117,6 +122,15 @@ mod tests {
         assert_eq!(lifecycle.on(Event::ChildExited(ChildExit::Signal(15))), Action::Stop);
         assert_eq!((lifecycle.exit_code(true), lifecycle.exit_code(false)), (0, 1));
         assert_eq!(lifecycle.on(TERM), Action::Abort);
+    }
+
+    #[test]
+    fn the_end_of_all_replication_ends_us_but_not_the_application() {
+        assert_eq!(Lifecycle::default().on(Event::AllEnded), Action::Stop);
+        let mut lifecycle = with_child();
+        assert_eq!(lifecycle.on(Event::AllEnded), Action::Continue);
+        assert_eq!(lifecycle.on(Event::ChildExited(ChildExit::Code(0))), Action::Stop);
+        assert_eq!(lifecycle.exit_code(false), 1);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::{BoxFuture, Host};
 use crate::observe::{Board, Heartbeat, Server};
 
+use discover::Found;
 use fleet::Fleet;
 use lifecycle::{Action, Event, Lifecycle};
 pub use once::Once;
@@ -81,6 +82,8 @@ struct Daemon {
     watched: Vec<Watched>,
     lifecycle: Lifecycle,
     child: Option<Box<dyn Child>>,
+    /// The end of all replications has been noticed.
+    all_ended: bool,
 }
 
 /// What woke the daemon.
@@ -88,6 +91,7 @@ enum Wake {
     Signal(Signal),
     ChildExited(std::io::Result<ChildExit>),
     Finished(Result<()>),
+    AllEnded,
     Look,
 }
 
@@ -110,6 +114,7 @@ impl Daemon {
             watched: Vec::new(),
             lifecycle: Lifecycle::default(),
             child: None,
+            all_ended: false,
         })
     }
 
@@ -145,12 +150,15 @@ impl Daemon {
     }
 
     async fn start_directory(&mut self, directory: Directory) -> Result<()> {
-        let found = watch::found(&self.host, &directory, &self.fleet).await?;
+        let Found { databases, aliases } = watch::found(&self.host, &directory, &self.fleet).await?;
         tracing::info!(
-            dir = %directory.path.display(), count = found.len(), watch = directory.watch,
+            dir = %directory.path.display(), count = databases.len(), watch = directory.watch,
             "found databases in directory"
         );
-        if found.is_empty() && !directory.watch {
+        for alias in &aliases {
+            watch::warn_of_alias(&directory, alias);
+        }
+        if databases.is_empty() && !directory.watch {
             let message = format!(
                 "no SQLite databases found in directory {} with pattern {:?}; watch: true waits for them",
                 directory.path.display(),
@@ -158,11 +166,11 @@ impl Daemon {
             );
             return Err(Error::new(ErrorKind::NotFound, message));
         }
-        for relative in found {
+        for relative in databases {
             self.fleet.start(directory.database(&relative)).await;
         }
         if directory.watch {
-            self.watched.push(Watched::new(directory));
+            self.watched.push(Watched::new(directory, aliases));
         }
         Ok(())
     }
@@ -223,6 +231,13 @@ impl Daemon {
                     failure = result.err();
                     Event::Finished
                 }
+                Wake::AllEnded => {
+                    self.all_ended = true;
+                    tracing::error!(
+                        "nothing is replicated any more: every replica is written by somebody else"
+                    );
+                    Event::AllEnded
+                }
             };
             match self.lifecycle.on(event) {
                 Action::Continue => {}
@@ -265,11 +280,13 @@ impl Daemon {
                 None => std::future::pending().await,
             }
         };
+        let all_ended = self.fleet.all_ended();
         tokio::select! {
             biased;
             signal = signals.next() => Wake::Signal(signal),
             exit = child => Wake::ChildExited(exit),
             result = work => Wake::Finished(result),
+            () = all_ended, if !self.all_ended => Wake::AllEnded,
             () = tokio::time::sleep(watch::LOOK), if looks => Wake::Look,
         }
     }

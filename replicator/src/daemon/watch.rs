@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::discover;
+use super::discover::{self, Found};
 use super::fleet::Fleet;
 use crate::config::Directory;
 use crate::error::Result;
@@ -20,13 +20,16 @@ pub struct Watched {
     missing: BTreeSet<PathBuf>,
     /// Whether the last look failed, so that a lasting failure is logged once.
     failed: bool,
+    /// Second names of databases, so that each is logged once.
+    aliases: BTreeSet<PathBuf>,
 }
 
 impl Watched {
-    /// Begins with a directory whose databases are already started.
+    /// Begins with a directory whose databases are already started, with these second names in it.
     #[must_use]
-    pub fn new(directory: Directory) -> Self {
-        Self { directory, missing: BTreeSet::new(), failed: false }
+    pub fn new(directory: Directory, aliases: Vec<PathBuf>) -> Self {
+        let aliases = aliases.into_iter().collect();
+        Self { directory, missing: BTreeSet::new(), failed: false, aliases }
     }
 
     /// Starts what is new and stops what is gone. A directory that cannot be read changes nothing.
@@ -44,17 +47,25 @@ impl Watched {
         }
     }
 
-    async fn apply(&mut self, found: Vec<PathBuf>, fleet: &mut Fleet) {
-        let present: BTreeSet<PathBuf> =
-            found.iter().map(|relative| self.directory.path.join(relative)).collect();
-        let mine = |path: &PathBuf| path.starts_with(&self.directory.path);
-        let absent: BTreeSet<PathBuf> =
-            fleet.paths().into_iter().filter(mine).filter(|path| !present.contains(path)).collect();
-        for gone in absent.intersection(&self.missing) {
-            fleet.remove(gone).await;
+    async fn apply(&mut self, found: Found, fleet: &mut Fleet) {
+        let Found { databases, aliases } = found;
+        let aliases: BTreeSet<PathBuf> = aliases.into_iter().collect();
+        for alias in aliases.difference(&self.aliases) {
+            warn_of_alias(&self.directory, alias);
         }
-        self.missing = absent.difference(&self.missing).cloned().collect();
-        for relative in found {
+        self.aliases = aliases;
+        let present: BTreeSet<PathBuf> =
+            databases.iter().map(|relative| self.directory.path.join(relative)).collect();
+        let mine = |path: &PathBuf| path.starts_with(&self.directory.path);
+        let mut absent: BTreeSet<PathBuf> =
+            fleet.paths().into_iter().filter(mine).filter(|path| !present.contains(path)).collect();
+        for gone in absent.intersection(&self.missing).cloned().collect::<Vec<_>>() {
+            if fleet.remove(&gone).await {
+                absent.remove(&gone);
+            }
+        }
+        self.missing = absent;
+        for relative in databases {
             let database = self.directory.database(&relative);
             if !fleet.contains(&database.options.db) {
                 tracing::info!(path = %database.options.db.display(), "found a new database");
@@ -64,16 +75,20 @@ impl Watched {
     }
 }
 
-/// The databases of a directory, relative to it; those of the fleet are not opened.
+/// Tells that a file is replicated under another name.
+pub fn warn_of_alias(directory: &Directory, alias: &Path) {
+    tracing::warn!(
+        path = %directory.path.join(alias).display(),
+        "is another name of a database that is replicated already, and is left alone"
+    );
+}
+
+/// The databases of a directory; those of the fleet are not opened.
 ///
 /// # Errors
 /// As [`discover::scan`].
-pub async fn found(host: &Host, directory: &Directory, fleet: &Fleet) -> Result<Vec<PathBuf>> {
-    let known: BTreeSet<PathBuf> = fleet.paths().into_iter().collect();
+pub async fn found(host: &Host, directory: &Directory, fleet: &Fleet) -> Result<Found> {
+    let members: BTreeSet<PathBuf> = fleet.paths().into_iter().collect();
     let (disk, directory) = (host.disk.clone(), directory.clone());
-    host.blocking(move || {
-        let is_known = |relative: &Path| known.contains(&directory.path.join(relative));
-        discover::scan(&*disk, &directory, &is_known)
-    })
-    .await
+    host.blocking(move || discover::scan(&*disk, &directory, &members)).await
 }

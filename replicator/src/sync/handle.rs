@@ -8,10 +8,14 @@ use tokio::task::JoinHandle;
 
 use super::maintain::Upkeep;
 use super::task::{self, Shared};
-use super::{Options, Status};
+use super::{Options, Status, Turns};
 use crate::bucket::Bucket;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
+
+/// What a stop may take beyond its deadline. Work that cannot be interrupted, on a disk that hangs or in a database of
+/// many gigabytes, is then given up: nothing of it was acknowledged.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A running replication. Dropping it ends it without a final sync.
 pub struct Handle {
@@ -22,11 +26,11 @@ pub struct Handle {
     task: JoinHandle<Result<()>>,
 }
 
-/// Starts replicating one database, on the current tokio runtime.
+/// Starts replicating one database, on the current tokio runtime. It takes turns with the others of `turns`.
 #[must_use]
-pub fn start(host: Host, options: Options, bucket: Arc<dyn Bucket>) -> Handle {
+pub fn start(host: Host, options: Options, bucket: Arc<dyn Bucket>, turns: Turns) -> Handle {
     let (stop, stop_receiver) = watch::channel(None);
-    let (shared, status) = Shared::new(host, options, bucket);
+    let (shared, status) = Shared::new(host, options, bucket, turns);
     let shared = Arc::new(shared);
     let sync_now = Arc::clone(&shared.sync_now);
     let (snapshots, requests) = mpsc::channel(1);
@@ -53,17 +57,25 @@ impl Handle {
         self.sync_now.notify_one();
     }
 
-    /// Stops after a final sync that may take up to `deadline`.
+    /// Stops after a final sync that may take up to `deadline`, and a few seconds more if it cannot be interrupted.
     ///
     /// # Errors
     /// Unless everything committed is durable in the store.
     pub async fn stop(mut self, deadline: Duration) -> Result<()> {
         // Nobody listens only if the task has ended already; its result tells.
         let _ = self.stop.send(Some(deadline));
-        match (&mut self.task).await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(Error::new(ErrorKind::Cancelled, "replication was cancelled")),
+        match tokio::time::timeout(deadline.saturating_add(GRACE), &mut self.task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Ok(Err(_)) => Err(Error::new(ErrorKind::Cancelled, "replication was cancelled")),
+            Err(_) => Err(Error::new(
+                ErrorKind::Cancelled,
+                format!(
+                    "replication of {} did not end within {} ms and was given up; is its disk well?",
+                    self.upkeep.shared.options.db.display(),
+                    deadline.saturating_add(GRACE).as_millis(),
+                ),
+            )),
         }
     }
 }

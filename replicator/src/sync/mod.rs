@@ -22,12 +22,14 @@ pub mod reconcile;
 pub mod session;
 mod status;
 mod task;
+mod turns;
 mod upload;
 
 pub use handle::{Handle, start};
 pub use maintain::Upkeep;
 pub use options::{Options, default_meta_dir};
 pub use status::{Attempts, State, Status};
+pub use turns::Turns;
 
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ use super::follow::{Ended, Follower, Uploader};
 use super::local::Staged;
 use super::queue::{Queue, Queued};
 use super::session::{self, LastRecord, Session, Start};
+use super::turns::Turns;
 use super::upload;
 use super::{Options, State, Status, base, maintain};
 
@@ -43,6 +44,8 @@ pub struct Shared {
     pub published: Arc<Notify>,
     /// Compaction and retention.
     pub compactor: Compactor,
+    /// Turns at the store, shared with the other databases.
+    pub turns: Turns,
     status: watch::Sender<Status>,
 }
 
@@ -65,7 +68,12 @@ pub type Stop = watch::Receiver<Option<Duration>>;
 impl Shared {
     /// The shared part and the receiving end of its status.
     #[must_use]
-    pub fn new(host: Host, options: Options, bucket: Arc<dyn Bucket>) -> (Self, watch::Receiver<Status>) {
+    pub fn new(
+        host: Host,
+        options: Options,
+        bucket: Arc<dyn Bucket>,
+        turns: Turns,
+    ) -> (Self, watch::Receiver<Status>) {
         let (status, receiver) = watch::channel(Status::default());
         let settings = compact::Settings {
             levels: options.levels.clone(),
@@ -74,7 +82,7 @@ impl Shared {
         };
         let compactor = Compactor::new(host.clone(), Arc::clone(&bucket), settings);
         let (queue, sync_now, published) = (Queue::default(), Arc::default(), Arc::default());
-        (Self { host, options, bucket, queue, sync_now, published, compactor, status }, receiver)
+        (Self { host, options, bucket, queue, sync_now, published, compactor, turns, status }, receiver)
     }
 
     /// Changes the status.
@@ -218,7 +226,8 @@ async fn stopped_within(stop: &mut Stop, pause: Duration) -> bool {
     }
 }
 
-/// The answer to a stop when no database is open. One that has appeared since the last look is not replicated.
+/// The answer to a stop when no database is open. One that has appeared since the last look is not replicated, and what
+/// was copied from one that is gone is owed to the store all the same.
 async fn not_in_sync(shared: &Shared) -> Result<()> {
     let status = shared.status();
     let (disk, db) = (Arc::clone(&shared.host.disk), shared.options.db.clone());
@@ -226,7 +235,20 @@ async fn not_in_sync(shared: &Shared) -> Result<()> {
     let is_absent =
         facts.map_or_else(|error| error.kind() == std::io::ErrorKind::NotFound, |facts| facts.len == 0);
     if status.state == State::WaitingForDatabase && is_absent {
-        return Ok(());
+        let (Some(local), replicated) = (status.local_txid, status.replicated_txid) else { return Ok(()) };
+        if replicated >= Some(local) {
+            return Ok(());
+        }
+        let replicated = replicated.map_or_else(|| "nothing".to_owned(), |txid| txid.to_string());
+        return Err(Error::new(
+            ErrorKind::Transient,
+            format!(
+                "{} is gone, and of what was committed before only {replicated} of {local} is in the store; the rest is \
+                 in {}",
+                shared.options.db.display(),
+                shared.options.meta_dir.display(),
+            ),
+        ));
     }
     let why = status.error.unwrap_or_else(|| "the database was not open yet".to_owned());
     Err(Error::new(ErrorKind::Cancelled, format!("stopped before everything was replicated: {why}")))
@@ -286,6 +308,7 @@ impl Life {
         last: Option<LastRecord>,
     ) -> Result<(Box<Session>, Vec<Staged>)> {
         let work = async {
+            let _turn = shared.turns.take().await;
             let inventory = Inventory::load(shared.bucket.as_ref()).await?;
             let txid =
                 base_txid(last.map(|last| last.staged.txid), &inventory).max(self.base.unwrap_or_default());

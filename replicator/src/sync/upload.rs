@@ -53,6 +53,7 @@ impl UploadEnd {
 /// Uploads until something ends it. Failures that may pass are repeated for ever, and reported while they last.
 pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) -> UploadEnd {
     let mut backoff = shared.backoff();
+    let turn = shared.turns.take().await;
     let inventory = loop {
         match look(&shared, &staged).await {
             Ok(inventory) => break inventory,
@@ -72,6 +73,7 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
             shared.acknowledge(replicated, None);
         }
     }
+    drop(turn);
     backoff.reset();
     loop {
         let queued = shared.queue.front().await;

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic")]
 
 mod credentials;
+mod directories;
 mod formats;
 mod liars;
 mod lock_page;
@@ -16,6 +17,8 @@ mod restore_command;
 mod restore_theirs;
 mod scene;
 mod service;
+mod stopping;
 mod take_over;
 mod tidy;
+mod troubles;
 mod witness_alone;

@@ -3,6 +3,7 @@
 //! A scene ends everything it started. Nothing here opens the live database file itself: closing any descriptor of it
 //! would drop the locks SQLite holds for the application in this same process.
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -225,6 +226,15 @@ impl Scene {
         assert!(newest >= self.history.acknowledged(), "only state {newest} can be restored");
         count
     }
+}
+
+/// The answer of a metrics server.
+pub fn scrape(port: u16) -> Option<String> {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
 }
 
 /// The product, with its own folder inside the scene.

@@ -101,7 +101,7 @@ async fn resumes(world: &Rc<World>, machine: &Arc<Machine>) -> Result<(), String
     let settings = world.settings.borrow().clone();
     let host = simhost::host(&process, &vfs, usize::from(settings.slots), settings.watch, fork.dial());
     let bucket = fork.bucket(&process, &host, Client::Exposed);
-    let handle = sync::start(host, options(&settings), bucket);
+    let handle = sync::start(host, options(&settings), bucket, sync::Turns::default());
     let mut status = handle.status();
     let mut running = Running { process, parts: Some((handle, vfs)) };
     let began = UnixMillis(EPOCH_MILLIS + world.context.timeline.millis() as i64);

@@ -121,7 +121,7 @@ fn start(world: &World, machine: &Arc<Machine>, clock: &Arc<WallClock>) -> Runni
     let vfs = Vfs::register(&process);
     let host = simhost::host(&process, &vfs, usize::from(settings.slots), settings.watch, world.store.dial());
     let bucket = world.store.bucket(&process, &host, Client::Exposed);
-    let handle = sync::start(host, options(&settings), bucket);
+    let handle = sync::start(host, options(&settings), bucket, sync::Turns::default());
     *world.rival.borrow_mut() = Some(Arc::clone(&process));
     Running { process, parts: Some((handle, vfs)) }
 }

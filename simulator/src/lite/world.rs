@@ -206,7 +206,7 @@ impl World {
         let bucket = self.store.bucket(&process, &host, Client::Exposed);
         self.replicators.borrow_mut().push(process.id());
         self.context.event("replicator", Mark::Note, format!("starts, process {}", process.id()));
-        let handle = sync::start(host, options(&settings), bucket);
+        let handle = sync::start(host, options(&settings), bucket, sync::Turns::default());
         let (world, mut status, alive) = (Rc::clone(self), handle.status(), Arc::clone(&process));
         tokio::task::spawn_local(async move {
             while status.changed().await.is_ok() && alive.is_alive() {

@@ -9,6 +9,7 @@ mod restore;
 mod status;
 mod version;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::args::{Command, ConfigFlags};
@@ -62,8 +63,8 @@ impl Context<'_> {
             match entry {
                 Entry::Database(database) => databases.push(database.clone()),
                 Entry::Directory(directory) => {
-                    let found = discover::scan(&*self.host.disk, directory, &|_| false)?;
-                    databases.extend(found.iter().map(|relative| directory.database(relative)));
+                    let found = discover::scan(&*self.host.disk, directory, &BTreeSet::new())?;
+                    databases.extend(found.databases.iter().map(|relative| directory.database(relative)));
                 }
             }
         }

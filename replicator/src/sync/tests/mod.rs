@@ -4,6 +4,7 @@ mod continuity;
 mod lagging;
 mod maintenance;
 mod replaced;
+mod stopping;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ impl World {
     }
 
     fn start(&self) -> Handle {
-        start(os::host(), self.options.clone(), Arc::clone(&self.bucket))
+        start(os::host(), self.options.clone(), Arc::clone(&self.bucket), Turns::default())
     }
 
     /// Restores and returns the file.

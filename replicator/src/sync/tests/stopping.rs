@@ -1,0 +1,122 @@
+//! What a stop says, and how long it takes, when something is in its way.
+
+use std::io;
+use std::sync::{Condvar, Mutex};
+
+use super::*;
+use crate::bucket::directory::DirectoryBucket;
+use crate::bucket::settings::DirectorySettings;
+use crate::host::{DirEntry, Disk, DiskFile, FileMetadata, OpenMode, UnixMillis};
+
+/// It used to be a success: no database, nothing to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_copied_from_a_deleted_database_is_still_owed() {
+    let mut world = World::new();
+    let replica = world.dir.path().join("replica");
+    let settings = DirectorySettings { path: replica.clone(), ownership: None };
+    world.bucket = Arc::new(DirectoryBucket::new(&os::host(), &settings));
+    let app = world.app();
+    let handle = world.start();
+    settle(&handle).await;
+    // From now on nothing can be stored: a file is in the place of the replica.
+    let disk = os::host().disk;
+    disk.rename(&replica, &world.dir.path().join("away")).unwrap();
+    disk.open(&replica, OpenMode::CreateNew).unwrap();
+    insert(&app, 3);
+    handle.sync_now();
+    let mut status = handle.status();
+    let long = Duration::from_secs(20);
+    let staged = status.wait_for(|status| status.local_txid > status.replicated_txid);
+    tokio::time::timeout(long, staged).await.unwrap().unwrap();
+    drop(app);
+    for suffix in ["", "-wal", "-shm"] {
+        let gone = disk.remove_file(&crate::host::with_suffix(world.db(), suffix));
+        assert!(gone.is_ok() || !suffix.is_empty(), "{gone:?}");
+    }
+    let noticed = status.wait_for(|status| status.state == State::WaitingForDatabase);
+    tokio::time::timeout(long, noticed).await.unwrap().unwrap();
+    let error = handle.stop(Duration::from_secs(1)).await.unwrap_err();
+    assert!(error.to_string().contains("is in the store"), "{error}");
+}
+
+/// A gate that everything stops at while it is closed.
+#[derive(Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set(&self, closed: bool) {
+        *self.closed.lock().unwrap() = closed;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        let closed = self.closed.lock().unwrap();
+        drop(self.opened.wait_while(closed, |closed| *closed).unwrap());
+    }
+}
+
+/// The real disk, on which files cannot be opened while a gate is closed: a network file system that is away.
+struct Hanging {
+    inner: Arc<dyn Disk>,
+    gate: Arc<Gate>,
+}
+
+impl Disk for Hanging {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        self.gate.pass();
+        self.inner.open(path, mode)
+    }
+    fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
+        self.inner.metadata(path)
+    }
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.inner.read_dir(path)
+    }
+    fn create_dir_all(&self, path: &Path, mode: u32) -> io::Result<()> {
+        self.inner.create_dir_all(path, mode)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove_file(path)
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove_dir(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.hard_link(from, to)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.inner.sync_dir(path)
+    }
+    fn set_modified(&self, path: &Path, time: UnixMillis) -> io::Result<()> {
+        self.inner.set_modified(path, time)
+    }
+    fn set_permissions(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+        self.inner.set_permissions(path, mode, uid, gid)
+    }
+}
+
+/// It used to wait for the disk for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_is_bounded_even_if_the_disk_hangs() {
+    let world = World::new();
+    let app = world.app();
+    let gate = Arc::new(Gate::default());
+    let mut host = os::host();
+    host.disk = Arc::new(Hanging { inner: host.disk, gate: Arc::clone(&gate) });
+    let handle = start(host, world.options.clone(), Arc::clone(&world.bucket), Turns::default());
+    settle(&handle).await;
+    gate.set(true);
+    insert(&app, 1);
+    let stopped =
+        tokio::time::timeout(Duration::from_secs(20), handle.stop(Duration::from_millis(100))).await;
+    // Else the thread that hangs would keep the test from ending.
+    gate.set(false);
+    let error = stopped.expect("a stop ends").unwrap_err();
+    assert!(error.to_string().contains("did not end within 5100 ms"), "{error}");
+}

@@ -1,0 +1,68 @@
+//! Turns at the store: how many databases may make their first contact, or a full copy, at the same time.
+//!
+//! Opening and pinning a database, and copying its commits, never waits for a turn: a store that does not answer must not
+//! keep databases from being watched.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Turns at the same time.
+const AT_ONCE: usize = 16;
+/// Who takes longer than this goes on, and lets the next one begin.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// The turns of a process. Clones share them.
+#[derive(Clone)]
+pub struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
+
+/// A turn, until it is dropped.
+pub struct Turn {
+    /// Has the permit; dropping it ends the task.
+    _holder: JoinSet<()>,
+}
+
+impl Turns {
+    /// Waits for a turn; first come, first served.
+    ///
+    /// # Panics
+    /// Never: the semaphore is not closed.
+    pub async fn take(&self) -> Turn {
+        let permit = Arc::clone(&self.0).acquire_owned().await.expect("the semaphore is never closed");
+        let mut holder = JoinSet::new();
+        holder.spawn(async move {
+            tokio::time::sleep(LONGEST).await;
+            drop(permit);
+        });
+        Turn { _holder: holder }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_ends_by_being_dropped_or_by_taking_too_long() {
+        let turns = Turns::default();
+        let mut taken = Vec::new();
+        for _ in 0..AT_ONCE {
+            taken.push(turns.take().await);
+        }
+        let soon = Duration::from_secs(1);
+        assert!(tokio::time::timeout(soon, turns.take()).await.is_err(), "all are taken");
+        taken.pop();
+        taken.push(tokio::time::timeout(soon, turns.take()).await.expect("one was given back"));
+        assert!(tokio::time::timeout(soon, turns.take()).await.is_err(), "all are taken again");
+        tokio::time::timeout(LONGEST, turns.take()).await.expect("the first ones have taken too long");
+        drop(taken);
+    }
+}
