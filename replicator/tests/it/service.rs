@@ -1,6 +1,5 @@
 //! `replicate` as a service: signals, the child process, exit codes, directories, one-shot runs, metrics.
 
-use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -8,7 +7,7 @@ use std::process::{Command, ExitStatus};
 use conformance::process::{Process, Signal, wait_for};
 use rusqlite::Connection;
 
-use crate::scene::PATIENCE;
+use crate::scene::{PATIENCE, scrape};
 
 /// A directory for databases, their replicas and a configuration.
 pub struct Desk {
@@ -179,7 +178,9 @@ fn a_replica_that_stays_behind_is_told_by_the_exit_code() {
     wait_for_text(&process, "full copy complete");
     wait_for_text(&process, "level=ERROR");
     process.signal(Signal::Terminate).unwrap();
+    let asked = std::time::Instant::now();
     let status = process.wait(PATIENCE).unwrap();
+    assert!(asked.elapsed().as_secs() < 10, "the timeout of 1 s did not bound the stop");
     assert_eq!(status.code(), Some(1), "{}", process.output());
     assert!(process.output().contains("final sync failed"), "{}", process.output());
     // The broken one did not keep the other from being replicated.
@@ -435,14 +436,6 @@ fn metrics_of_upkeep_agree_with_the_disk() {
     })
     .unwrap_or_else(|error| panic!("{error}\n{}", process.output()));
     process.terminate(PATIENCE).unwrap();
-}
-
-fn scrape(port: u16) -> Option<String> {
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    Some(answer)
 }
 
 #[test]
