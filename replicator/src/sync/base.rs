@@ -106,9 +106,9 @@ pub enum Published {
 
 /// Publishes a full copy of the pinned database as transaction `txid` and starts a chain from it.
 ///
-/// Any full copy but the very first is published as a snapshot first: a restore then needs nothing before it, not
-/// even files of the same page size. Whose transaction it is, is decided by the file of level 0 alone; if that is
-/// somebody else's, the snapshot is withdrawn, since it would stand for a state that the chain never had.
+/// The file of level 0 goes first: it decides whose the transaction is, and it is a full copy, right upon whatever
+/// lies before it. Any but the very first is then published as a snapshot as well, so that a restore needs nothing
+/// before it. The other way round, a snapshot stood for a moment for a state that the chain might never have.
 ///
 /// # Errors
 /// Those of reading, of the store and of the local disk. Nothing was acknowledged then.
@@ -136,28 +136,20 @@ pub async fn publish(
     let earliest = last.map_or(crate::host::UnixMillis(i64::MIN), |last| last.timestamp);
     let timestamp = host.clock.now().max(earliest);
     let bucket = shared.bucket.as_ref();
-    let snapshot = if txid == Txid(1) {
-        None
-    } else {
-        let header = image_header(&view, Txid(1), txid, timestamp);
-        let name = LtxName::snapshot(txid);
-        let Some(image) = try_upload(host, bucket, Arc::clone(&view), name, header, None).await? else {
-            return Ok(Published::Taken(taken(bucket, name)));
-        };
-        Some((name, image))
-    };
     let header = image_header(&view, txid, txid, timestamp);
     let name = LtxName::l0(txid);
     let Some(image) = try_upload(host, bucket, Arc::clone(&view), name, header, Some(table)).await? else {
-        if let Some((name, _)) = snapshot {
-            withdraw(bucket, name).await?;
-        }
         return Ok(Published::Taken(taken(bucket, name)));
     };
-    if let Some((name, image)) = snapshot {
-        shared.compactor.note_published(name, image.size, timestamp);
-    }
     shared.compactor.note_published(name, image.size, timestamp);
+    if txid > Txid(1) {
+        let header = image_header(&view, Txid(1), txid, timestamp);
+        let name = LtxName::snapshot(txid);
+        let Some(snapshot) = try_upload(host, bucket, Arc::clone(&view), name, header, None).await? else {
+            return Ok(Published::Taken(taken(bucket, name)));
+        };
+        shared.compactor.note_published(name, snapshot.size, timestamp);
+    }
     let table = image.table;
     let staged = Staged { txid, position: view.position, is_base: true };
     let chain = Chain {
@@ -180,13 +172,6 @@ pub async fn publish(
         Ok(Published::Chain(source, chain))
     })
     .await
-}
-
-/// Removes the snapshot of a transaction that became somebody else's. It has our bytes, time included, so that it is
-/// ours even if its upload was answered only the second time.
-async fn withdraw(bucket: &dyn Bucket, name: LtxName) -> Result<()> {
-    let failures = bucket.delete(&[name.key(bucket.layout())]).await?;
-    failures.into_iter().next().map_or(Ok(()), |failure| Err(failure.error))
 }
 
 /// Makes the new chain durable locally, then forgets the old one.

@@ -23,6 +23,9 @@ const FACTS_NAME: &str = "facts";
 /// Attempts in a row to get the whole log into the database file between two commits of a busy writer.
 const CHECKPOINT_ATTEMPTS: u32 = 4;
 
+/// Copies in a row right before an attempt: the log can only restart if nothing is left that is not copied.
+const COPIES_BEFORE_CHECKPOINT: u32 = 4;
+
 /// An open, pinned database whose chain is known.
 pub struct Session {
     source: Box<Source>,
@@ -329,8 +332,10 @@ impl Session {
             let chain = &mut self.chain;
             let before = outcome;
             outcome = self.source.checkpoint(mode, |source| {
-                if !planted!("checkpoint-before-copy") {
-                    chain.capture(source, None, on_staged)?;
+                for _ in 0..planted!("checkpoint-before-copy", 0, COPIES_BEFORE_CHECKPOINT) {
+                    if chain.capture(source, None, on_staged)?.files == 0 {
+                        break;
+                    }
                 }
                 Ok(chain.newest.position)
             })?;

@@ -19,7 +19,9 @@ fn one(evidence: &Evidence, damaged: &Damaged) -> Option<Violation> {
     let states = states_of(&evidence.history, bytes);
     let (newest, _) = damaged.restore.heads;
     let newest = newest?;
-    let is_right = states.contains(&newest) || damaged.newest_gone && !states.is_empty();
+    // The state before the newest may be one of a second replicator's.
+    let is_a_state = !states.is_empty() || evidence.is_foreign(bytes);
+    let is_right = states.contains(&newest) || damaged.newest_gone && is_a_state;
     (!is_right).then(|| Violation {
         oracle: NAME,
         at_millis: damaged.restore.ended_millis,

@@ -173,9 +173,10 @@ impl Bucket for Overtaken {
     }
 }
 
-/// Found on real servers: the snapshot stayed, and claimed for the other's transaction a state it never had.
+/// Found on real servers and by simulation: the snapshot stood for a state that the other's transaction never had, and a
+/// restore in that moment mixed the two.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_snapshot_of_a_lost_race_is_withdrawn() {
+async fn a_full_copy_that_lost_the_race_leaves_no_snapshot() {
     let mut world = World::new();
     let app = world.app();
     insert(&app, 10);
