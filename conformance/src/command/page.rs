@@ -35,6 +35,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 /// Keeps a run.
 pub(super) fn record(folder: &Path, entry: &Entry, report: &Report) -> Result<(), String> {
     let kept = Recorded::of(report, &entry.about);
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let text = serde_json::to_string_pretty(&kept).map_err(|error| error.to_string())?;
     super::run::write(&folder.join(format!("{}.json", entry.name)), &(text + "\n"))
 }

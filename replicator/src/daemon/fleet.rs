@@ -204,6 +204,14 @@ impl Fleet {
         true
     }
 
+    /// Databases were to be started and will not be: nobody knows whether their replicas are equal to them.
+    pub fn break_off_start(&mut self) {
+        tracing::error!(
+            "stopped before every database was opened: what was committed meanwhile may not be replicated"
+        );
+        self.left_behind = true;
+    }
+
     /// Stops all, each with a final sync within its own time limit. Returns whether every replica is equal to its
     /// database, those included that went away before.
     pub async fn stop(self) -> bool {

@@ -67,6 +67,7 @@ pub async fn run(host: Host, opener: Opener, options: Options, outside: Outside<
             tracing::info!(?signal, "signal received during the start, shutting down");
             let action = daemon.lifecycle.on(Event::Signal(signal));
             debug_assert_eq!(action, Action::Stop, "there is no child yet");
+            daemon.fleet.break_off_start();
             return Ok(daemon.finish(signals).await);
         }
     }

@@ -116,3 +116,24 @@ fn one_of_several_that_lost_its_replica_does_not_stop_the_others_and_is_not_forg
     assert!(asked.elapsed() < Duration::from_secs(10), "nothing is left to wait for");
     assert!(process.output().contains("final sync failed"), "{}", process.output());
 }
+
+/// Found on Garage, whose answers took long enough: a signal that came before the database was opened ended with 0.
+#[test]
+fn a_stop_at_any_moment_of_the_start_tells_the_truth() {
+    let mut told = (0, 0);
+    for millis in (0..40).step_by(2).chain([60, 100, 200]) {
+        let desk = Desk::new();
+        insert(&desk.app("app.db"), 1);
+        let url = format!("file://{}", desk.path("backup").display());
+        let mut process = desk.start(&["replicate", "app.db", &url]);
+        std::thread::sleep(Duration::from_millis(millis));
+        process.signal(Signal::Terminate).unwrap();
+        if process.wait(PATIENCE).unwrap().success() {
+            assert_eq!(desk.rows_in_replica("backup"), 1, "after {millis} ms");
+            told.0 += 1;
+        } else {
+            told.1 += 1;
+        }
+    }
+    assert!(told.0 > 0 && told.1 > 0, "the moments are not spread over the start: {told:?}");
+}

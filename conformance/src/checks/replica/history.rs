@@ -70,6 +70,7 @@ pub(super) fn endpoint_in_environment(rig: &Rig) -> Result<(), Complaint> {
     let mut app = rig.app("app", 1, &mut history)?;
     let daemon = app.replicate(&site, &[])?;
     app.work(5, &mut history)?;
+    wait_for_seq(&site, app.seq())?;
     app.end(daemon)?;
     rig.restored(&site, &[], &history, history.committed())?;
     Ok(())
