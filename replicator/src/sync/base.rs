@@ -106,9 +106,11 @@ pub enum Published {
 
 /// Publishes a full copy of the pinned database as transaction `txid` and starts a chain from it.
 ///
-/// The file of level 0 goes first: it decides whose the transaction is, and it is a full copy, right upon whatever
-/// lies before it. Any but the very first is then published as a snapshot as well, so that a restore needs nothing
-/// before it. The other way round, a snapshot stood for a moment for a state that the chain might never have.
+/// Any but the very first is published twice: as the file of level 0, which decides whose the transaction is, and as a
+/// snapshot, so that a restore needs nothing before it. If the replica is whole up to the transaction before (`follows`),
+/// level 0 goes first: the other way round, the snapshot stands for a moment for a state that the chain may never have.
+/// Otherwise the snapshot has to go first, or a restore would find a hole before the file of level 0; if that is lost to
+/// somebody else, the snapshot is withdrawn.
 ///
 /// # Errors
 /// Those of reading, of the store and of the local disk. Nothing was acknowledged then.
@@ -117,6 +119,7 @@ pub async fn publish(
     source: Box<Source>,
     last: Option<LastRecord>,
     txid: Txid,
+    follows: bool,
 ) -> Result<Published> {
     let host = &shared.host;
     let options = shared.options.clone();
@@ -136,19 +139,30 @@ pub async fn publish(
     let earliest = last.map_or(crate::host::UnixMillis(i64::MIN), |last| last.timestamp);
     let timestamp = host.clock.now().max(earliest);
     let bucket = shared.bucket.as_ref();
+    let snapshot = async || {
+        let header = image_header(&view, Txid(1), txid, timestamp);
+        let name = LtxName::snapshot(txid);
+        let image = try_upload(host, bucket, Arc::clone(&view), name, header, None).await?;
+        if let Some(image) = &image {
+            shared.compactor.note_published(name, image.size, timestamp);
+        }
+        Ok::<_, Error>(image.is_some())
+    };
+    let taken = |name| Ok(Published::Taken(taken(bucket, name)));
+    if !follows && !snapshot().await? {
+        return taken(LtxName::snapshot(txid));
+    }
     let header = image_header(&view, txid, txid, timestamp);
     let name = LtxName::l0(txid);
     let Some(image) = try_upload(host, bucket, Arc::clone(&view), name, header, Some(table)).await? else {
-        return Ok(Published::Taken(taken(bucket, name)));
+        if !follows {
+            withdraw(bucket, LtxName::snapshot(txid)).await?;
+        }
+        return taken(name);
     };
     shared.compactor.note_published(name, image.size, timestamp);
-    if txid > Txid(1) {
-        let header = image_header(&view, Txid(1), txid, timestamp);
-        let name = LtxName::snapshot(txid);
-        let Some(snapshot) = try_upload(host, bucket, Arc::clone(&view), name, header, None).await? else {
-            return Ok(Published::Taken(taken(bucket, name)));
-        };
-        shared.compactor.note_published(name, snapshot.size, timestamp);
+    if follows && txid > Txid(1) && !snapshot().await? {
+        return taken(LtxName::snapshot(txid));
     }
     let table = image.table;
     let staged = Staged { txid, position: view.position, is_base: true };
@@ -172,6 +186,13 @@ pub async fn publish(
         Ok(Published::Chain(source, chain))
     })
     .await
+}
+
+/// Removes the snapshot of a transaction that became somebody else's. It has our bytes, time included, so that it is
+/// ours even if its upload was answered only the second time.
+async fn withdraw(bucket: &dyn Bucket, name: LtxName) -> Result<()> {
+    let failures = bucket.delete(&[name.key(bucket.layout())]).await?;
+    failures.into_iter().next().map_or(Ok(()), |failure| Err(failure.error))
 }
 
 /// Makes the new chain durable locally, then forgets the old one.

@@ -312,7 +312,9 @@ impl Life {
             let inventory = Inventory::load(shared.bucket.as_ref()).await?;
             let txid =
                 base_txid(last.map(|last| last.staged.txid), &inventory).max(self.base.unwrap_or_default());
-            Ok::<_, Error>((base::publish(shared, source, last, txid).await?, txid))
+            let newest = inventory.max_txid().unwrap_or_default();
+            let follows = newest.next() == txid && inventory.gap().is_none();
+            Ok::<_, Error>((base::publish(shared, source, last, txid, follows).await?, txid))
         };
         let (published, txid) = tokio::select! {
             biased;

@@ -82,6 +82,7 @@ pub(super) fn every_state(rig: &Rig) -> Result<(), Complaint> {
     let daemon = app.replicate(&site, &[])?;
     for _ in 0..4 {
         app.work(4, &mut history)?;
+        wait_for_seq(&site, app.seq())?;
         // So that states have different times.
         pause(Duration::from_millis(120));
     }
