@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::bucket::{Bucket, PutCondition, PutOptions, PutOutcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
-use crate::ltx::{Header, Txid};
+use crate::ltx::{Header, PageNumber, Txid, page_checksum};
 use crate::replica::LtxName;
 use crate::sqlite::{PinnedView, Source};
 
@@ -195,6 +195,13 @@ async fn withdraw(bucket: &dyn Bucket, name: LtxName) -> Result<()> {
     failures.into_iter().next().map_or(Ok(()), |failure| Err(failure.error))
 }
 
+/// What follows the header in the local record of a full copy: its time dates all that comes after it, so that a bit
+/// which the disk flips must not be believed.
+#[must_use]
+pub fn record_checksum(header: &[u8]) -> [u8; 8] {
+    page_checksum(PageNumber(0), header).to_be_bytes()
+}
+
 /// Makes the new chain durable locally, then forgets the old one.
 fn record(local: &LocalState, staged: Staged, header: &Header, table: Option<TableBuilder>) -> Result<()> {
     let old = local.staged()?;
@@ -202,7 +209,9 @@ fn record(local: &LocalState, staged: Staged, header: &Header, table: Option<Tab
         table.finish(local, staged.txid)?;
     }
     let mut marker = local.create_unfinished()?;
-    marker.append(&header.to_bytes())?;
+    let bytes = header.to_bytes();
+    marker.append(&bytes)?;
+    marker.append(&record_checksum(&bytes))?;
     local.publish(marker, &staged)?;
     for file in old.iter().filter(|file| **file != staged) {
         local.remove(&file.name())?;

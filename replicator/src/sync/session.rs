@@ -12,6 +12,7 @@ use crate::sqlite::{
 use crate::wal::{Continuity, IndexHeader, continuity};
 
 use super::Options;
+use super::base;
 use super::capture::{Captured, Chain, Look, look};
 use super::local::{LocalState, Staged, newest, since_last_base};
 use super::pages::PageTable;
@@ -22,9 +23,6 @@ const FACTS_NAME: &str = "facts";
 
 /// Attempts in a row to get the whole log into the database file between two commits of a busy writer.
 const CHECKPOINT_ATTEMPTS: u32 = 4;
-
-/// Copies in a row right before an attempt: the log can only restart if nothing is left that is not copied.
-const COPIES_BEFORE_CHECKPOINT: u32 = 4;
 
 /// An open, pinned database whose chain is known.
 pub struct Session {
@@ -151,8 +149,19 @@ fn warn_of_old_engine(source: &Source, options: &Options) {
 fn read_header(local: &LocalState, staged: &Staged) -> Result<Header> {
     let path = local.path(&staged.name());
     let io = |error| Error::io(format!("local state: cannot read {}", path.display()), error);
+    let file = local.disk().open(&path, OpenMode::Read).map_err(io)?;
     let mut bytes = [0; HEADER_LEN];
-    local.disk().open(&path, OpenMode::Read).map_err(io)?.read_exact_at(&mut bytes, 0).map_err(io)?;
+    file.read_exact_at(&mut bytes, 0).map_err(io)?;
+    if staged.is_base {
+        let mut checksum = [0; 8];
+        file.read_exact_at(&mut checksum, HEADER_LEN as u64).map_err(io)?;
+        if checksum != base::record_checksum(&bytes) {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("{} does not match its checksum", path.display()),
+            ));
+        }
+    }
     Header::from_bytes(&bytes).map_err(|error| error.context(path.display()))
 }
 
@@ -332,10 +341,8 @@ impl Session {
             let chain = &mut self.chain;
             let before = outcome;
             outcome = self.source.checkpoint(mode, |source| {
-                for _ in 0..planted!("checkpoint-before-copy", 0, COPIES_BEFORE_CHECKPOINT) {
-                    if chain.capture(source, None, on_staged)?.files == 0 {
-                        break;
-                    }
+                if !planted!("checkpoint-before-copy") {
+                    chain.capture(source, None, on_staged)?;
                 }
                 Ok(chain.newest.position)
             })?;

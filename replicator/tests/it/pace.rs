@@ -1,4 +1,4 @@
-//! When something is sent: at once after a pause, seldom under load, never while nothing happens.
+//! When something is sent: at once after a pause, never while nothing happens.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ fn wait_for_puts(server: &Server, count: u64) {
 }
 
 #[test]
-fn the_first_commit_after_a_pause_goes_out_at_once_and_the_rest_once_per_interval() {
+fn the_first_commit_after_a_pause_goes_out_at_once() {
     let (desk, site) = (Desk::new(), Site::embedded().unwrap());
     let db = desk.app("app.db");
     let server = site.server().unwrap();
@@ -47,17 +47,6 @@ fn the_first_commit_after_a_pause_goes_out_at_once_and_the_rest_once_per_interva
     let fastest = delays.min().unwrap();
     assert!(fastest < Duration::from_millis(300), "a lone commit waits {fastest:?}");
 
-    let _ = server.take_traffic();
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(3) {
-        insert(&db, 1);
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let seconds = started.elapsed().as_secs() + 1;
-    std::thread::sleep(Duration::from_millis(1200));
-    let puts = server.traffic().of(Verb::PutObject);
-    // One at once, one per interval, and one for what came after the last.
-    assert!((2..=seconds + 2).contains(&puts), "{puts} uploads in {seconds} s");
     assert!(daemon.terminate(PATIENCE).unwrap().success());
 }
 

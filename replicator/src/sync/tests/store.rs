@@ -322,3 +322,28 @@ async fn only_the_last_of_the_files_that_a_long_log_becomes_holds_everything() {
     assert!(first.len() >= 3, "{told:?}");
     assert!(last.1 && first.iter().all(|(_, is_everything)| !is_everything), "{told:?}");
 }
+
+/// Found by simulation (seed 1001655): a flipped bit in its time dated what followed into the future.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_a_full_copy_that_the_disk_spoiled_is_not_believed() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 3);
+    let handle = world.start();
+    settle(&handle).await;
+    let before = handle.status().borrow().replicated_txid.unwrap();
+    stop(handle).await;
+    let state = world.options.meta_dir.join("replicator");
+    let disk = os::host().disk;
+    let names = disk.read_dir(&state).unwrap();
+    let record = names.into_iter().find(|entry| entry.name.ends_with(".base")).unwrap().name;
+    let file = disk.open(&state.join(record), crate::host::OpenMode::ReadWrite).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 36).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 36).unwrap();
+    let handle = world.start();
+    settle(&handle).await;
+    assert!(handle.status().borrow().replicated_txid.unwrap() > before, "a full copy takes its place");
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}
