@@ -2,7 +2,7 @@
 # Runs Garage, one node, on free loopback ports until it is told to stop. Prints how to reach it, then READY.
 # Installs it with cargo if it is not there (kept in $TOOLS): 13 minutes on two cores, so on demand only.
 set -euo pipefail
-tools=${TOOLS:-${CARGO_TARGET_DIR:-target}/tools}
+tools=${TOOLS:-$(cd "$(dirname "$0")/.." && pwd)/.cache/tools}
 if [ ! -x "$tools/bin/garage" ]; then
   env -u RUSTFLAGS CARGO_TARGET_DIR="$tools/build" \
     cargo install garage --version 2.5.0 --locked --debug --root "$tools" >&2

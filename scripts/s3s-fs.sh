@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Runs s3s-fs, the s3s project's server on a directory, on a free loopback port until it is told to stop.
-# Prints how to reach it, then READY. Installs it with cargo if it is not there (kept in $TOOLS).
+# Prints how to reach it, then READY. Installs it with cargo if it is not there (kept in $TOOLS); with --install that is all.
 set -euo pipefail
-tools=${TOOLS:-${CARGO_TARGET_DIR:-target}/tools}
+tools=${TOOLS:-$(cd "$(dirname "$0")/.." && pwd)/.cache/tools}
 version=0.14.1
 if [ ! -x "$tools/bin/s3s-fs" ]; then
   env -u RUSTFLAGS CARGO_TARGET_DIR="$tools/build" \
     cargo install s3s-fs --version $version --features binary --locked --debug --root "$tools" >&2
 fi
+[ "${1:-}" != --install ] || exit 0
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 data=$(mktemp -d)
 pid=

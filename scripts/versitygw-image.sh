@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds an image from nothing but a static versitygw, with the daemon that DOCKER_HOST names, and prints its name.
 set -euo pipefail
-tools=${TOOLS:-${CARGO_TARGET_DIR:-target}/tools}
+tools=${TOOLS:-$(cd "$(dirname "$0")/.." && pwd)/.cache/tools}
 version=${VERSITYGW_VERSION:-v1.8.0}
 if [ ! -x "$tools/bin/versitygw" ]; then
   mkdir -p "$tools/bin"

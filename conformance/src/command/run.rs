@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use conformance::checks::{self, Options};
 use conformance::targets::{self, Entry, Running, Start};
-use conformance::verdict::{Report, junit, table};
+use conformance::verdict::{Report, as_declared, junit, table};
 use futures::StreamExt as _;
 
 /// Runs the named checks against an endpoint and says whether a replicator can trust it.
@@ -36,7 +36,7 @@ pub struct Arguments {
     /// Targets to run at the same time; with more than one, figures of time mean little.
     #[arg(long, value_name = "N", default_value = "1")]
     jobs: std::num::NonZeroUsize,
-    /// Judge by the target's declared quirks, not by usability.
+    /// Judge by the target's declared quirks, not by usability, and print only what differs from them.
     #[arg(long)]
     strict: bool,
     /// Binary that the checks of the group `replica` run [default: CONFORMANCE_REPLICATOR, else the `replicator`
@@ -65,7 +65,6 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 async fn run_all(arguments: &Arguments) -> Result<ExitCode, String> {
     let options = options(arguments)?;
     let mut reports = Vec::new();
-    let mut surprises = 0;
     let runs = chosen(&arguments.targets)?.into_iter().map(|entry| async {
         let report = run_one(&entry, arguments, &options).await;
         (entry, report)
@@ -85,14 +84,10 @@ async fn run_all(arguments: &Arguments) -> Result<ExitCode, String> {
         if let Some(folder) = &arguments.record {
             super::page::record(folder, &entry, &report)?;
         }
-        if !arguments.json {
-            println!("{}", table(&report));
-        }
-        if arguments.strict {
-            for outcome in report.surprises() {
-                surprises += 1;
-                eprintln!("not as declared: {} {}: {}", report.target, outcome.id, outcome.word());
-            }
+        match (arguments.json, arguments.strict) {
+            (true, _) => {}
+            (false, true) => print!("{}", as_declared(&report)),
+            (false, false) => println!("{}", table(&report)),
         }
         reports.push(report);
     }
@@ -110,9 +105,21 @@ async fn run_all(arguments: &Arguments) -> Result<ExitCode, String> {
         return Err(format!("{failed} of the targets could not be examined: see above"));
     }
     if arguments.strict {
-        return Ok(if surprises == 0 { ExitCode::SUCCESS } else { ExitCode::from(30) });
+        return Ok(strict_verdict(&reports));
     }
     Ok(ExitCode::from(reports.iter().map(|report| report.verdict().exit_code()).max().unwrap_or(0)))
+}
+
+/// Names once more, at the end, what is not as declared: of a long output that is what people see.
+fn strict_verdict(reports: &[Report]) -> ExitCode {
+    let surprises = || {
+        reports.iter().flat_map(|report| report.surprises().into_iter().map(move |outcome| (report, outcome)))
+    };
+    for (report, outcome) in surprises() {
+        let found = outcome.detail.as_deref().unwrap_or("nothing");
+        eprintln!("not as declared: {} {}: {}: {found}", report.target, outcome.id, outcome.word());
+    }
+    if surprises().next().is_none() { ExitCode::SUCCESS } else { ExitCode::from(30) }
 }
 
 pub(super) fn write(file: &std::path::Path, text: &str) -> Result<(), String> {

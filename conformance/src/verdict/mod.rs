@@ -9,7 +9,7 @@ mod targets_page;
 use serde::{Deserialize, Serialize};
 
 pub use self::junit::junit;
-pub use self::table::table;
+pub use self::table::{as_declared, table};
 pub use self::targets_page::{Recorded, targets_page};
 
 /// What a failed check means; the data-only form of [`crate::checks::Need`].

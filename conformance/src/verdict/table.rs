@@ -1,6 +1,6 @@
 //! The report for people.
 
-use super::Report;
+use super::{Outcome, Report};
 
 /// Widest detail line.
 const WIDTH: usize = 110;
@@ -11,32 +11,7 @@ pub fn table(report: &Report) -> String {
     let wide = report.outcomes.iter().map(|outcome| outcome.id.len()).max().unwrap_or(0);
     let mut text = format!("{}\n\n", report.target);
     for outcome in &report.outcomes {
-        text.push_str(&format!(
-            "{:wide$}  {:8}  {:5}  {:>6} ms",
-            outcome.id,
-            outcome.meaning.word(),
-            outcome.word(),
-            outcome.millis
-        ));
-        if let (true, Some(figure)) = (outcome.passed, &outcome.detail) {
-            text.push_str(&format!("  {figure}"));
-        }
-        text.push('\n');
-        if !outcome.passed {
-            line(&mut text, "wanted", &outcome.requirement);
-            line(&mut text, "found", outcome.detail.as_deref().unwrap_or("nothing"));
-            if let Some(reason) = &outcome.declared {
-                line(&mut text, "known", reason);
-            }
-            if let Some(advice) = &outcome.advice {
-                line(&mut text, "set", advice);
-            }
-        } else if let Some(reason) = &outcome.declared {
-            line(&mut text, "known to fail, and did not", reason);
-        }
-        if let Some(reason) = &outcome.left_behind {
-            line(&mut text, "could not clean up", reason);
-        }
+        entry(&mut text, outcome, wide);
     }
     let passed = report.outcomes.iter().filter(|outcome| outcome.passed).count();
     text.push_str(&format!(
@@ -48,6 +23,51 @@ pub fn table(report: &Report) -> String {
         report.verdict()
     ));
     text
+}
+
+/// One line if every result is as the target's data say, else the results that are not, whole.
+#[must_use]
+pub fn as_declared(report: &Report) -> String {
+    let surprises = report.surprises();
+    let count = report.outcomes.len();
+    if surprises.is_empty() {
+        return format!("{:24}  {count} checks as declared\n", report.target);
+    }
+    let mut text = format!("{:24}  {} of {count} checks NOT as declared:\n", report.target, surprises.len());
+    let wide = surprises.iter().map(|outcome| outcome.id.len()).max().unwrap_or(0);
+    for outcome in surprises {
+        entry(&mut text, outcome, wide);
+    }
+    text
+}
+
+fn entry(text: &mut String, outcome: &Outcome, wide: usize) {
+    text.push_str(&format!(
+        "{:wide$}  {:8}  {:5}  {:>6} ms",
+        outcome.id,
+        outcome.meaning.word(),
+        outcome.word(),
+        outcome.millis
+    ));
+    if let (true, Some(figure)) = (outcome.passed, &outcome.detail) {
+        text.push_str(&format!("  {figure}"));
+    }
+    text.push('\n');
+    if !outcome.passed {
+        line(text, "wanted", &outcome.requirement);
+        line(text, "found", outcome.detail.as_deref().unwrap_or("nothing"));
+        if let Some(reason) = &outcome.declared {
+            line(text, "known", reason);
+        }
+        if let Some(advice) = &outcome.advice {
+            line(text, "set", advice);
+        }
+    } else if let Some(reason) = &outcome.declared {
+        line(text, "known to fail, and did not", reason);
+    }
+    if let Some(reason) = &outcome.left_behind {
+        line(text, "could not clean up", reason);
+    }
 }
 
 fn line(text: &mut String, word: &str, what: &str) {
@@ -75,5 +95,22 @@ mod tests {
             known: they said so\n    set: a-setting: true\n\n\
             1 of 2 checks passed; 3 requests, 0.0 MiB\nexample is usable with:\n  - a-setting: true\n";
         assert_eq!(text, wanted);
+    }
+
+    #[test]
+    fn a_strict_run_shows_what_nobody_declared() {
+        let known = |passed| Outcome {
+            declared: Some("they said so".to_owned()),
+            ..outcome("b.b", Meaning::Setting, passed)
+        };
+        let passed = || outcome("a.long", Meaning::Required, true);
+        let calm = as_declared(&report(vec![passed(), known(false)]));
+        assert_eq!(calm, "example                   2 checks as declared\n");
+        let surprised =
+            as_declared(&report(vec![passed(), outcome("c.c", Meaning::Required, false), known(true)]));
+        let wanted = "example                   2 of 3 checks NOT as declared:\n\
+            c.c  required  fail       12 ms\n    wanted: c.c holds\n    found: it did <not>\n\
+            b.b  setting   pass       12 ms\n    known to fail, and did not: they said so\n";
+        assert_eq!(surprised, wanted);
     }
 }

@@ -103,6 +103,13 @@ pub const BUGS: &[Bug] = &[
     ),
     bug(
         Part::Capture,
+        "pin-ahead-of-the-copy",
+        "restore-valid",
+        "a checkpoint cycle begins although what the pin saw is not copied: it may be copied back and overwritten",
+        "ours: seed 2000459",
+    ),
+    bug(
+        Part::Capture,
         "image-without-the-log",
         "restore-valid",
         "full copies read the database file and not the log",
@@ -198,6 +205,13 @@ pub const BUGS: &[Bug] = &[
         "durable",
         "a file is acknowledged when its upload begins",
         "litestream#1457: position ahead of the store",
+    ),
+    bug(
+        Part::Upload,
+        "silence-is-no-risk",
+        "catches-up",
+        "after a silence as long as the retention of level 0 the store is not asked whether somebody else went on",
+        "ours: seed 3002247",
     ),
     bug(
         Part::Upload,

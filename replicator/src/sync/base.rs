@@ -148,9 +148,9 @@ pub async fn publish(
         }
         Ok::<_, Error>(image.is_some())
     };
-    let taken = |name| Ok(Published::Taken(taken(bucket, name)));
+    let lost = |name| Ok(Published::Taken(taken(bucket, name)));
     if !follows && !snapshot().await? {
-        return taken(LtxName::snapshot(txid));
+        return lost(LtxName::snapshot(txid));
     }
     let header = image_header(&view, txid, txid, timestamp);
     let name = LtxName::l0(txid);
@@ -158,11 +158,11 @@ pub async fn publish(
         if !follows {
             withdraw(bucket, LtxName::snapshot(txid)).await?;
         }
-        return taken(name);
+        return lost(name);
     };
     shared.compactor.note_published(name, image.size, timestamp);
     if follows && txid > Txid(1) && !snapshot().await? {
-        return taken(LtxName::snapshot(txid));
+        return lost(LtxName::snapshot(txid));
     }
     let table = image.table;
     let staged = Staged { txid, position: view.position, is_base: true };

@@ -84,10 +84,11 @@ pub struct Captured {
 }
 
 impl Chain {
-    /// The next timestamp to use.
-    pub fn next_timestamp(&mut self) -> UnixMillis {
-        self.timestamp = self.timestamp.max(self.clock.now());
-        self.timestamp
+    /// The timestamp of a transaction that is published now. It becomes the chain's only with the transaction: a
+    /// snapshot of what was there before must not be dated later.
+    #[must_use]
+    pub fn next_timestamp(&self) -> UnixMillis {
+        self.timestamp.max(self.clock.now())
     }
 
     /// Copies everything committed up to now into staged files, or exactly up to `target` if that is a position of
@@ -104,8 +105,6 @@ impl Chain {
         on_staged: &mut dyn FnMut(Staged, bool),
     ) -> Result<Captured> {
         let mut captured = Captured::default();
-        // Until nothing is left, although a writer that never pauses gets more files by that: a pin that is taken with
-        // frames behind the position lets those be copied back, and then the log may restart without them.
         loop {
             let index = capped(source.index().ok_or_else(unstable)?, target);
             let was_complete = source.was_complete_at(&self.newest.position);
@@ -131,6 +130,11 @@ impl Chain {
                 u64::from(batch.frames) * (FRAME_HEADER_SIZE + self.page_size.bytes()) as u64;
             let at_end = staged.position.frame == index.max_frame;
             on_staged(staged, (at_end && target.is_none()) || planted!("claim-for-half-a-log"));
+            if at_end {
+                // What was committed meanwhile is for the next time: a writer that never pauses would otherwise get a
+                // file for each commit, and this would never end.
+                return Ok(captured);
+            }
         }
     }
 
@@ -164,7 +168,8 @@ impl Chain {
         index: &IndexHeader,
     ) -> Result<Staged> {
         let staged = Staged { txid: self.newest.txid.next(), position: batch.end, is_base: false };
-        let mut header = plain_header(self.page_size, batch.commit, staged.txid, self.next_timestamp());
+        let timestamp = self.next_timestamp();
+        let mut header = plain_header(self.page_size, batch.commit, staged.txid, timestamp);
         set_wal_range(&mut header, from.frame, batch.end);
         let mut unfinished = self.local.create_unfinished()?;
         let mut encoder = Encoder::new(header)?;
@@ -192,6 +197,7 @@ impl Chain {
         self.local.publish(unfinished, &staged)?;
         self.newest = staged;
         self.commit = batch.commit;
+        self.timestamp = timestamp;
         Ok(staged)
     }
 }

@@ -19,6 +19,7 @@ pub mod pages;
 mod policy;
 mod queue;
 pub mod reconcile;
+mod rival;
 pub mod session;
 mod status;
 mod task;

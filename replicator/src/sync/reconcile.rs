@@ -52,7 +52,8 @@ pub fn reconcile(chain: &mut Chain, source: &Source, staged: &[Staged]) -> Resul
         return Ok(Reconciled::NeedsBase("the page checksums belong to another chain"));
     }
     let staged = Staged { txid: chain.newest.txid.next(), position: view.position, is_base: false };
-    let mut header = plain_header(view.page_size, view.page_count, staged.txid, chain.next_timestamp());
+    let timestamp = chain.next_timestamp();
+    let mut header = plain_header(view.page_size, view.page_count, staged.txid, timestamp);
     set_wal_range(&mut header, 0, view.position);
     let mut encoder = Encoder::new(header)?;
     let mut unfinished = chain.local.create_unfinished()?;
@@ -90,5 +91,6 @@ pub fn reconcile(chain: &mut Chain, source: &Source, staged: &[Staged]) -> Resul
     chain.local.publish(unfinished, &staged)?;
     chain.newest = staged;
     chain.commit = view.page_count;
+    chain.timestamp = timestamp;
     Ok(Reconciled::Differed { staged, pages })
 }

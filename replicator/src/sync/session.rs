@@ -340,6 +340,10 @@ impl Session {
         for _ in 0..CHECKPOINT_ATTEMPTS {
             let chain = &mut self.chain;
             let before = outcome;
+            // What the current pin saw must be copied before the cycle begins with another pin: see `move_pin`.
+            if !planted!("pin-ahead-of-the-copy") {
+                chain.capture(&self.source, None, on_staged)?;
+            }
             outcome = self.source.checkpoint(mode, |source| {
                 if !planted!("checkpoint-before-copy") {
                     chain.capture(source, None, on_staged)?;

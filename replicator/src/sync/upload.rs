@@ -15,6 +15,7 @@ use super::checked::CheckedFile;
 use super::contact::{Contact, contact};
 use super::local::{LocalState, Staged};
 use super::queue::Queued;
+use super::rival::{self, Sight};
 use super::task::Shared;
 
 /// Files up to this size go out in one request.
@@ -60,6 +61,7 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
             Err(error) => shared.wait_after("list the replica", error, &mut backoff).await,
         }
     };
+    let mut sight = Sight::new(Arc::clone(&shared.host.clock), &shared.options);
     let contact = contact(&staged, &inventory);
     shared.compactor.adopt(inventory);
     match contact {
@@ -80,7 +82,7 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
         if planted!("claim-before-upload") {
             shared.acknowledge(queued.staged.txid, queued.captured_at);
         }
-        match upload(&shared, &local, &queued).await {
+        match upload(&shared, &local, &queued, &mut sight).await {
             Ok(()) => {
                 backoff.reset();
                 shared.acknowledge(queued.staged.txid, queued.captured_at);
@@ -147,25 +149,36 @@ async fn check_twin(
     }
 }
 
-async fn upload(shared: &Shared, local: &LocalState, queued: &Queued) -> Result<()> {
+async fn upload(shared: &Shared, local: &LocalState, queued: &Queued, sight: &mut Sight) -> Result<()> {
+    if sight.is_old() {
+        if let Some(name) = rival::ahead_of(shared.bucket.as_ref(), queued.staged.txid).await? {
+            return Err(written_by_another(shared, &name));
+        }
+        sight.renew();
+    }
     let Uploaded { outcome, timestamp, copy } = upload_file(shared, local, &queued.staged).await?;
     match planted!("foreign-object-is-ours", PutOutcome::Written, outcome) {
         PutOutcome::Written | PutOutcome::AlreadyThere => {
+            sight.renew();
             let txid = queued.staged.txid;
             shared.compactor.note_published(LtxName::l0(txid), copy.size, timestamp);
             shared.compactor.note_copy(txid, copy);
             Ok(())
         }
-        PutOutcome::Conflict => Err(Error::new(
-            ErrorKind::Conflict,
-            format!(
-                "{}/{} was written by somebody else; only one replicator may write to a replica: stop the other one, \
-                 then restart this one",
-                shared.bucket.location(),
-                LtxName::l0(queued.staged.txid).key(shared.bucket.layout()),
-            ),
-        )),
+        PutOutcome::Conflict => Err(written_by_another(shared, &LtxName::l0(queued.staged.txid))),
     }
+}
+
+fn written_by_another(shared: &Shared, name: &LtxName) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        format!(
+            "{}/{} was written by somebody else; only one replicator may write to a replica: stop the other one, \
+             then restart this one",
+            shared.bucket.location(),
+            name.key(shared.bucket.layout()),
+        ),
+    )
 }
 
 /// What is in the store after an upload.

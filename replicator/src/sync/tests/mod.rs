@@ -3,6 +3,7 @@
 mod continuity;
 mod lagging;
 mod maintenance;
+mod mischief;
 mod replaced;
 mod stopping;
 mod store;

@@ -2,11 +2,9 @@
 
 use bytes::Bytes;
 
+use super::mischief::Mischief;
 use super::*;
-use crate::bucket::{
-    Body, ByteRange, Capabilities, DeleteFailure, KeyLayout, ObjectInfo, PutCondition, PutOptions,
-    PutOutcome, Upload,
-};
+use crate::bucket::{PutCondition, PutOptions};
 use crate::replica::LtxName;
 
 pub(super) fn forget_local_state(world: &World) {
@@ -84,6 +82,40 @@ async fn the_loser_of_two_writers_stops_with_an_error() {
     clone.assert_equal(&clone_app).await;
 }
 
+/// Found by simulation (seed 3002247): the rival's file of the next transaction was gone again, so that ours was taken,
+/// and a restore gave the rival's state.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loser_that_slept_until_the_winners_file_was_deleted_stops_as_well() {
+    let mut world = World::new();
+    world.options.l0_retention = Duration::from_millis(400);
+    let app = world.app();
+    insert(&app, 10);
+    let first = world.start();
+    settle(&first).await;
+    let next = first.status().borrow().replicated_txid.unwrap().next();
+    let mut clone = World::new();
+    clone.bucket = Arc::clone(&world.bucket);
+    let clone_app = clone.app();
+    insert(&clone_app, 3);
+    let second = clone.start();
+    settle(&second).await;
+    insert(&clone_app, 3);
+    settle(&second).await;
+    let key = LtxName::l0(next).key(world.bucket.layout());
+    assert!(world.bucket.head(&key).await.unwrap().is_some(), "the rival has taken it");
+    world.bucket.delete(std::slice::from_ref(&key)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    insert(&app, 2);
+    first.sync_now();
+    let mut status = first.status();
+    let stopped = status.wait_for(|status| status.state == State::Stopped);
+    let error = tokio::time::timeout(Duration::from_secs(10), stopped).await.unwrap().unwrap().error.clone();
+    assert!(error.as_ref().is_some_and(|error| error.contains("written by somebody else")), "{error:?}");
+    assert!(world.bucket.head(&key).await.unwrap().is_none(), "nothing of ours among the rival's");
+    assert!(first.stop(Duration::from_secs(1)).await.is_err());
+    drop(second);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stop_fails_while_the_store_lacks_something() {
     let world = World::new();
@@ -109,70 +141,6 @@ async fn stop_fails_while_the_store_lacks_something() {
     assert!(handle.stop(Duration::from_secs(2)).await.is_err());
 }
 
-/// A store in which somebody else takes the next transaction just before our full copy would get it.
-struct Overtaken {
-    store: Arc<dyn Bucket>,
-    key: String,
-    done: std::sync::atomic::AtomicBool,
-}
-
-#[async_trait::async_trait]
-impl Bucket for Overtaken {
-    fn kind(&self) -> &'static str {
-        self.store.kind()
-    }
-
-    fn location(&self) -> String {
-        self.store.location()
-    }
-
-    fn layout(&self) -> KeyLayout {
-        self.store.layout()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.store.capabilities()
-    }
-
-    async fn put(
-        &self,
-        key: &str,
-        body: Bytes,
-        condition: PutCondition,
-        options: PutOptions,
-    ) -> Result<PutOutcome> {
-        self.store.put(key, body, condition, options).await
-    }
-
-    async fn upload(
-        &self,
-        key: &str,
-        condition: PutCondition,
-        options: PutOptions,
-    ) -> Result<Box<dyn Upload>> {
-        if key == self.key && !self.done.swap(true, std::sync::atomic::Ordering::SeqCst) {
-            self.store.put(key, Bytes::from(vec![7; 4096]), PutCondition::IfAbsent, options).await?;
-        }
-        self.store.upload(key, condition, options).await
-    }
-
-    async fn get(&self, key: &str, range: Option<ByteRange>) -> Result<Box<dyn Body>> {
-        self.store.get(key, range).await
-    }
-
-    async fn head(&self, key: &str) -> Result<Option<ObjectInfo>> {
-        self.store.head(key).await
-    }
-
-    async fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectInfo>> {
-        self.store.list(prefix, start_after).await
-    }
-
-    async fn delete(&self, keys: &[String]) -> Result<Vec<DeleteFailure>> {
-        self.store.delete(keys).await
-    }
-}
-
 /// Found on real servers and by simulation: the snapshot stood for a state that the other's transaction never had, and a
 /// restore in that moment mixed the two.
 #[tokio::test(flavor = "multi_thread")]
@@ -186,11 +154,9 @@ async fn a_full_copy_that_lost_the_race_leaves_no_snapshot() {
     forget_local_state(&world);
     let layout = world.bucket.layout();
     let taken = world.bucket.list("", None).await.unwrap().len() as u64 + 1;
-    world.bucket = Arc::new(Overtaken {
-        key: LtxName::l0(Txid(taken)).key(layout),
-        store: Arc::clone(&world.bucket),
-        done: std::sync::atomic::AtomicBool::new(false),
-    });
+    let mischief = Mischief::none(&world.bucket);
+    *mischief.taken.lock().unwrap() = Some(LtxName::l0(Txid(taken)).key(layout));
+    world.bucket = Arc::new(mischief);
     let handle = world.start();
     settle(&handle).await;
     stop(handle).await;

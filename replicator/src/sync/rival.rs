@@ -1,0 +1,86 @@
+//! Whether somebody else has written to the replica while this process was silent.
+//!
+//! Create-if-absent tells two writers apart as long as the file of the next transaction is there, and retention
+//! deletes files of level 0. After a silence as long as that only a listing tells.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::bucket::Bucket;
+use crate::error::Result;
+use crate::host::{Clock, UnixMillis};
+use crate::ltx::Txid;
+use crate::replica::{Level, LtxName};
+
+use super::Options;
+
+/// When the store last showed that nobody else had gone on from where we stand.
+pub struct Sight {
+    clock: Arc<dyn Clock>,
+    trusted_for: Duration,
+    at: Instant,
+    /// The wall clock as well: the other one stands still while the machine sleeps.
+    wall: UnixMillis,
+}
+
+impl Sight {
+    /// The store was looked at just now.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, options: &Options) -> Self {
+        let wall = clock.now();
+        Self { clock, trusted_for: trusted_for(options), at: Instant::now(), wall }
+    }
+
+    /// The store was heard from just now.
+    pub fn renew(&mut self) {
+        (self.at, self.wall) = (Instant::now(), self.clock.now());
+    }
+
+    /// Whether a rival may have published our next transaction *and* deleted it meanwhile.
+    #[must_use]
+    pub fn is_old(&self) -> bool {
+        let wall = u64::try_from(self.clock.now().0.saturating_sub(self.wall.0)).unwrap_or(0);
+        self.at.elapsed().max(Duration::from_millis(wall)) >= self.trusted_for
+            && !planted!("silence-is-no-risk")
+    }
+}
+
+/// Half of the shortest level-0 retention that a rival may have: ours, for it may run with our configuration, or the
+/// default, which is Litestream's.
+fn trusted_for(options: &Options) -> Duration {
+    let default = Options::new(options.db.clone()).l0_retention;
+    let own = Some(options.l0_retention).filter(|own| !own.is_zero());
+    own.map_or(default, |own| own.min(default)) / 2
+}
+
+/// A level-0 file behind transaction `next`, which is the next one that we would publish: not from us. (The file of
+/// `next` itself may be ours, from an upload whose answer was lost; create-if-absent deals with that one.)
+///
+/// # Errors
+/// The store's.
+pub async fn ahead_of(bucket: &dyn Bucket, next: Txid) -> Result<Option<LtxName>> {
+    let layout = bucket.layout();
+    let after = LtxName::l0(next).key(layout);
+    let objects = bucket.list(&Level::L0.prefix(layout), Some(&after)).await?;
+    let mut names = objects.iter().filter_map(|object| LtxName::parse_key(layout, &object.key));
+    Ok(names.find(|name| name.min > next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trust_ends_before_the_shortest_retention_does() {
+        let mut options = Options::new("app.db".into());
+        assert_eq!(trusted_for(&options), Duration::from_secs(150));
+        options.l0_retention = Duration::from_secs(10);
+        assert_eq!(trusted_for(&options), Duration::from_secs(5));
+        options.l0_retention = Duration::from_secs(3600);
+        assert_eq!(trusted_for(&options), Duration::from_secs(150), "the rival may keep less");
+        options.l0_retention = Duration::ZERO;
+        assert_eq!(trusted_for(&options), Duration::from_secs(150), "we keep all, the rival may not");
+    }
+}

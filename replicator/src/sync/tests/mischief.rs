@@ -1,0 +1,93 @@
+//! A store that does what a test says, beside what it is asked.
+
+use std::sync::Mutex;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::bucket::{
+    Body, ByteRange, Capabilities, DeleteFailure, KeyLayout, ObjectInfo, PutCondition, PutOptions,
+    PutOutcome, Upload,
+};
+use crate::replica::LtxName;
+
+/// Everything goes to `store`, but:
+pub(super) struct Mischief {
+    pub(super) store: Arc<dyn Bucket>,
+    /// Listings never show the newest transaction.
+    pub(super) hides_newest: bool,
+    /// Somebody else gets this key just before our streamed upload would.
+    pub(super) taken: Mutex<Option<String>>,
+}
+
+impl Mischief {
+    pub(super) fn none(store: &Arc<dyn Bucket>) -> Self {
+        Self { store: Arc::clone(store), hides_newest: false, taken: Mutex::new(None) }
+    }
+}
+
+#[async_trait::async_trait]
+impl Bucket for Mischief {
+    fn kind(&self) -> &'static str {
+        self.store.kind()
+    }
+
+    fn location(&self) -> String {
+        self.store.location()
+    }
+
+    fn layout(&self) -> KeyLayout {
+        self.store.layout()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        body: Bytes,
+        condition: PutCondition,
+        options: PutOptions,
+    ) -> Result<PutOutcome> {
+        self.store.put(key, body, condition, options).await
+    }
+
+    async fn upload(
+        &self,
+        key: &str,
+        condition: PutCondition,
+        options: PutOptions,
+    ) -> Result<Box<dyn Upload>> {
+        let is_taken = self.taken.lock().unwrap().take_if(|taken| taken == key).is_some();
+        if is_taken {
+            self.store.put(key, Bytes::from(vec![7; 4096]), PutCondition::IfAbsent, options).await?;
+        }
+        self.store.upload(key, condition, options).await
+    }
+
+    async fn get(&self, key: &str, range: Option<ByteRange>) -> Result<Box<dyn Body>> {
+        self.store.get(key, range).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<ObjectInfo>> {
+        self.store.head(key).await
+    }
+
+    async fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectInfo>> {
+        let mut objects = self.store.list(prefix, start_after).await?;
+        if !self.hides_newest {
+            return Ok(objects);
+        }
+        let layout = self.layout();
+        let end = |object: &ObjectInfo| LtxName::parse_key(layout, &object.key).map(|name| name.max);
+        let newest = objects.iter().filter_map(end).max();
+        objects.retain(|object| end(object) != newest);
+        Ok(objects)
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<Vec<DeleteFailure>> {
+        self.store.delete(keys).await
+    }
+}
