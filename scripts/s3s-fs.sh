@@ -13,7 +13,7 @@ port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0));
 data=$(mktemp -d)
 pid=
 trap 'trap - EXIT; [ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$data"; exit 0' EXIT INT TERM
-"$tools/bin/s3s-fs" --host 127.0.0.1 --port "$port" --access-key access --secret-key secret-secret \
+RUST_LOG=${RUST_LOG:-off} "$tools/bin/s3s-fs" --host 127.0.0.1 --port "$port" --access-key access --secret-key secret-secret \
   --domain "localhost:$port" "$data" >&2 & pid=$!
 "$(dirname "$0")/wait-for-port.sh" "$port" "$pid"
 printf 'ENDPOINT=http://127.0.0.1:%s\nACCESS_KEY=access\nSECRET_KEY=secret-secret\nREADY\n' "$port"

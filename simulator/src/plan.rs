@@ -222,6 +222,14 @@ pub enum Happening {
         /// For so long.
         millis: u32,
     },
+    /// One more replicator is started with the same database and the same local state, as by a restart that does not
+    /// wait; later one of the two is killed.
+    Twice {
+        /// For so long.
+        millis: u32,
+        /// The older one is killed, else the newer.
+        old_ends: bool,
+    },
     /// A bit of a stored object is wrong, until somebody puts a sound copy back.
     Decay {
         /// For so long.

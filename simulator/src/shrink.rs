@@ -184,6 +184,7 @@ fn halve(what: &mut Happening) {
         | Happening::Pause { millis, .. }
         | Happening::ClockFreeze { millis }
         | Happening::SecondReplicator { millis }
+        | Happening::Twice { millis, .. }
         | Happening::Decay { millis }
         | Happening::ExpiredCredentials { millis } => *millis /= 2,
         Happening::StaleListings { millis, lag_millis } => {

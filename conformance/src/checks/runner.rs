@@ -129,6 +129,7 @@ async fn run_one(check: &'static Check, client: &Client, base: &str, options: &O
         advice: advice.filter(|_| result.is_err()),
         detail: result.err().map(|complaint| complaint.0).or_else(|| probe.take_note()),
         declared: None,
+        first_look: None,
         left_behind: cleaned.err(),
         millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         requests: after.requests - before.requests,

@@ -58,6 +58,9 @@ pub struct Outcome {
     pub advice: Option<String>,
     /// Reason for which the target is known to fail this check.
     pub declared: Option<String>,
+    /// What the first of two looks found, if only the second one was as declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_look: Option<String>,
     /// Why the check's objects could not be removed.
     pub left_behind: Option<String>,
     /// How long it took.
@@ -77,6 +80,14 @@ impl Outcome {
             Some(reason) => self.passed && !reason.starts_with("sometimes"),
             None => !self.passed,
         }
+    }
+
+    /// Whether a result that nobody declared deserves a second look: a busy machine is late, and a server may stumble.
+    /// Not what the replicator's own run found to be wrong.
+    #[must_use]
+    pub fn may_be_chance(&self) -> bool {
+        let is_late = self.detail.as_ref().is_some_and(|detail| detail.contains(" within "));
+        self.is_surprise() && (is_late || !self.id.starts_with("replica."))
     }
 
     /// Word for tables: `pass`, `quirk` (failed as declared), `fail`.
@@ -179,6 +190,7 @@ mod tests {
             detail: (!passed).then(|| "it did <not>".to_owned()),
             advice: (!passed && meaning == Meaning::Setting).then(|| "a-setting: true".to_owned()),
             declared: None,
+            first_look: None,
             left_behind: None,
             millis: 12,
             requests: 1,

@@ -30,13 +30,18 @@ pub fn table(report: &Report) -> String {
 pub fn as_declared(report: &Report) -> String {
     let surprises = report.surprises();
     let count = report.outcomes.len();
-    if surprises.is_empty() {
-        return format!("{:24}  {count} checks as declared\n", report.target);
-    }
-    let mut text = format!("{:24}  {} of {count} checks NOT as declared:\n", report.target, surprises.len());
+    let mut text = match surprises.len() {
+        0 => format!("{:24}  {count} checks as declared\n", report.target),
+        wrong => format!("{:24}  {wrong} of {count} checks NOT as declared:\n", report.target),
+    };
     let wide = surprises.iter().map(|outcome| outcome.id.len()).max().unwrap_or(0);
     for outcome in surprises {
         entry(&mut text, outcome, wide);
+    }
+    for outcome in &report.outcomes {
+        if let (false, Some(first)) = (outcome.is_surprise(), &outcome.first_look) {
+            line(&mut text, &format!("{} only at the second look; the first found", outcome.id), first);
+        }
     }
     text
 }

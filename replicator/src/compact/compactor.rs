@@ -140,6 +140,11 @@ impl Compactor {
         self.state().copies.first()
     }
 
+    /// Lists the bucket anew before the next decision: a request whose answer was lost may have changed it.
+    pub fn distrust(&self) {
+        self.state().inventory = None;
+    }
+
     /// What the bucket holds, as far as is known; `None` if it must be listed first.
     #[must_use]
     pub fn inventory(&self) -> Option<Inventory> {
@@ -222,11 +227,15 @@ impl Compactor {
     pub async fn enforce_retention(&self, now: UnixMillis) -> Result<Released> {
         let _running = self.running.lock().await;
         let mut released = Released::default();
+        // Before, not after: a file that is published meanwhile, and is old already, takes it back.
+        self.state().retained = Some(now);
         let result = self.delete_expired(now, &mut released).await;
         let complete = result.is_ok() && released.failures.is_empty();
         let mut state = self.state();
         state.delete_failed = (!complete).then_some(now);
-        state.retained = complete.then_some(now);
+        if !complete {
+            state.retained = None;
+        }
         if result.is_err() {
             state.inventory = None;
         }
@@ -288,6 +297,8 @@ impl Compactor {
             // History goes once per snapshot at most: worth a look at what is really there.
             expired = retention.expired(&self.list().await?, now);
         }
+        let inventory = self.current().await?;
+        expired.extend(retention.outlived(&self.state().corrupt, &inventory, now));
         if !self.settings.delete {
             self.state().forget(&expired);
             released.files = expired;
@@ -374,6 +385,7 @@ impl State {
             names.iter().for_each(|name| inventory.remove(name));
         }
         self.noted.retain(|entry| !names.contains(&entry.name));
+        self.corrupt.retain(|name| !names.contains(name));
     }
 }
 

@@ -131,6 +131,9 @@ pub trait Disk: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Gives an existing file a second name; fails with `AlreadyExists` if `to` is taken, so it publishes atomically.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Opens a file, created if absent, and locks it against every other open of this kind until it is closed or the
+    /// process ends; `WouldBlock` if it is locked. A file system without locks grants them all.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Sets the modification time of a file.

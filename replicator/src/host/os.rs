@@ -169,6 +169,19 @@ impl Disk for OsDisk {
         std::fs::hard_link(from, to)
     }
 
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o666).open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(std::fs::TryLockError::Error(error)) => {
+                tracing::debug!(path = %path.display(), %error, "this file system has no locks");
+            }
+        }
+        Ok(Box::new(OsFile(file)))
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         std::fs::File::open(if path.as_os_str().is_empty() { Path::new(".") } else { path })?.sync_all()
     }

@@ -110,6 +110,13 @@ pub const BUGS: &[Bug] = &[
     ),
     bug(
         Part::Capture,
+        "two-of-us",
+        "restore-valid",
+        "a second replicator on the same machine works with the same local state",
+        "ours: nothing kept a second one out",
+    ),
+    bug(
+        Part::Capture,
         "image-without-the-log",
         "restore-valid",
         "full copies read the database file and not the log",
@@ -212,6 +219,13 @@ pub const BUGS: &[Bug] = &[
         "catches-up",
         "after a silence as long as the retention of level 0 the store is not asked whether somebody else went on",
         "ours: seed 3002247",
+    ),
+    bug(
+        Part::Upload,
+        "snapshot-before-its-transaction",
+        "restore-valid",
+        "a snapshot is published although its newest transaction is only staged, and may turn out to be somebody else's",
+        "ours: seed 4002184",
     ),
     bug(
         Part::Upload,

@@ -67,6 +67,20 @@ impl Retention {
         expired
     }
 
+    /// Of `others`, files that are not in the inventory because their content is wrong: those whose content nobody can
+    /// want any more at `now`.
+    #[must_use]
+    pub fn outlived<'a>(
+        &self,
+        others: impl IntoIterator<Item = &'a LtxName>,
+        inventory: &Inventory,
+        now: UnixMillis,
+    ) -> Vec<LtxName> {
+        let floor = self.floor(inventory, now);
+        let is_outlived = |name: &&LtxName| name.max < floor || name.max == floor && !name.is_base();
+        others.into_iter().filter(is_outlived).copied().collect()
+    }
+
     /// The ages at which a file's being older can let something expire.
     pub fn ages(&self) -> impl Iterator<Item = Duration> {
         [self.level0, self.window()].into_iter().filter(|age| !age.is_zero())

@@ -23,6 +23,9 @@ const MAX_SLEEP: Duration = Duration::from_secs(60);
 /// Pause after a failed snapshot.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// How long a snapshot waits for its transaction to be in the store. Its view keeps the log from restarting meanwhile.
+const OWN_TRANSACTION_WAIT: Duration = Duration::from_secs(30);
+
 /// Maintains the replica until dropped.
 pub async fn run(shared: Arc<Shared>, requests: mpsc::Sender<SnapshotRequest>) {
     let mut maintenance =
@@ -162,6 +165,7 @@ impl Maintenance {
             Ok(None) => {}
             Err(error) => {
                 self.shared.report("take a snapshot", &error);
+                self.shared.compactor.distrust();
                 self.snapshot_not_before =
                     UnixMillis(now.0 + i64::try_from(RETRY_AFTER.as_millis()).unwrap_or(0));
             }
@@ -196,6 +200,10 @@ async fn take_snapshot(
     if let Some(entry) = known {
         shared.host.blocking(move || drop((view, reader))).await;
         return Ok(Some((name, entry.size)));
+    }
+    if let Err(error) = shared.until_replicated(txid, OWN_TRANSACTION_WAIT).await {
+        shared.host.blocking(move || drop((view, reader))).await;
+        return Err(error);
     }
     let uploaded =
         upload_image(&shared.host, shared.bucket.as_ref(), Arc::new(view), name, header, None).await;

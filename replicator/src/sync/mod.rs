@@ -13,6 +13,7 @@ mod follow;
 mod handle;
 pub mod image;
 pub mod local;
+mod lock;
 mod maintain;
 mod options;
 pub mod pages;

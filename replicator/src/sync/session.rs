@@ -15,6 +15,7 @@ use super::Options;
 use super::base;
 use super::capture::{Captured, Chain, Look, look};
 use super::local::{LocalState, Staged, newest, since_last_base};
+use super::lock::StateLock;
 use super::pages::PageTable;
 use super::reconcile::{Reconciled, reconcile};
 
@@ -65,11 +66,16 @@ pub struct LastRecord {
     pub timestamp: UnixMillis,
 }
 
-/// Opens the database and establishes where its chain stands.
+/// Opens the database and establishes where its chain stands. Takes the lock on the local state, if that is not yet held.
 ///
 /// # Errors
 /// Of opening and reading; can be tried again.
-pub fn start(host: &Host, options: &Options, previous: Option<&SourceFiles>) -> Result<Start> {
+pub fn start(
+    host: &Host,
+    options: &Options,
+    previous: Option<&SourceFiles>,
+    lock: &mut Option<StateLock>,
+) -> Result<Start> {
     require_fixed_engine()?;
     let source = match Source::open(host, &options.db, options.busy_timeout, previous)? {
         Opened::Absent => return Ok(Start::Absent),
@@ -78,6 +84,9 @@ pub fn start(host: &Host, options: &Options, previous: Option<&SourceFiles>) -> 
     if previous.is_none() {
         // Once is enough: a session that fails is followed by the next.
         warn_of_old_engine(&source, options);
+    }
+    if lock.is_none() && !planted!("two-of-us") {
+        *lock = Some(StateLock::take(host.disk.as_ref(), &options.meta_dir)?);
     }
     let local = LocalState::open(Arc::clone(&host.disk), &options.meta_dir)?;
     let staged = since_last_base(local.staged()?);
@@ -368,8 +377,11 @@ impl Session {
         for _ in 0..5 {
             let long = self.source.long_view()?;
             let target = planted!("snapshot-behind-its-name", None, Some(&long.view.position));
-            self.chain.capture(&self.source, target, on_staged)?;
-            if planted!("snapshot-behind-its-name") || long.view.position == self.chain.newest.position {
+            let captured = self.chain.capture(&self.source, target, on_staged)?;
+            // With nothing to copy since the view was taken, the view is the newest state, whatever its position says:
+            // a log that was emptied by a checkpoint has another one.
+            let is_newest = captured.files == 0 || long.view.position == self.chain.newest.position;
+            if is_newest || planted!("snapshot-behind-its-name") {
                 return Ok(long);
             }
         }

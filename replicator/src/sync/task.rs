@@ -19,6 +19,7 @@ use super::base::Published;
 use super::contact::base_txid;
 use super::follow::{Ended, Follower, Uploader};
 use super::local::Staged;
+use super::lock::StateLock;
 use super::queue::{Queue, Queued};
 use super::session::{self, LastRecord, Session, Start};
 use super::turns::Turns;
@@ -140,6 +141,24 @@ impl Shared {
         self.published.notify_one();
     }
 
+    /// Waits until `txid` is in the store. Before that it may yet turn out to be somebody else's, and what is made of it
+    /// must not be published.
+    ///
+    /// # Errors
+    /// `Transient` if it is not within `limit`.
+    pub async fn until_replicated(&self, txid: Txid, limit: Duration) -> Result<()> {
+        if planted!("snapshot-before-its-transaction") {
+            return Ok(());
+        }
+        let mut status = self.status.subscribe();
+        let is_replicated = |status: &Status| status.replicated_txid >= Some(txid);
+        let decided = status.wait_for(|status| is_replicated(status) || status.state == State::Stopped);
+        match tokio::time::timeout(limit, decided).await {
+            Ok(Ok(status)) if is_replicated(&status) => Ok(()),
+            _ => Err(Error::new(ErrorKind::Transient, format!("transaction {txid} is not in the store yet"))),
+        }
+    }
+
     /// A transaction id above everything known on either side.
     #[must_use]
     pub fn next_base_txid(&self) -> Txid {
@@ -175,7 +194,7 @@ async fn run_until_stopped(
     requests: &mut mpsc::Receiver<SnapshotRequest>,
 ) -> Result<()> {
     let mut backoff = shared.backoff();
-    let mut life = Life { previous: None, base: None };
+    let mut life = Life { previous: None, base: None, lock: None };
     loop {
         let pause = match life.one_session(shared, stop, snapshots, requests).await {
             Ok(Ended::Stopped(result)) => return result,
@@ -260,6 +279,8 @@ struct Life {
     previous: Option<Arc<SourceFiles>>,
     /// A full copy is to be published as at least this transaction.
     base: Option<Txid>,
+    /// Once taken it is kept, whatever becomes of the sessions.
+    lock: Option<StateLock>,
 }
 
 impl Life {
@@ -270,15 +291,16 @@ impl Life {
         snapshots: &mpsc::Sender<SnapshotRequest>,
         requests: &mut mpsc::Receiver<SnapshotRequest>,
     ) -> Result<Ended> {
-        let (host, options, previous) = (shared.host.clone(), shared.options.clone(), self.previous.take());
-        let (previous, start) = shared
+        let (host, options) = (shared.host.clone(), shared.options.clone());
+        let (previous, mut lock) = (self.previous.take(), self.lock.take());
+        let (previous, lock, start) = shared
             .host
             .blocking(move || {
-                let start = session::start(&host, &options, previous.as_deref());
-                (previous, start)
+                let start = session::start(&host, &options, previous.as_deref(), &mut lock);
+                (previous, lock, start)
             })
             .await;
-        self.previous = previous;
+        (self.previous, self.lock) = (previous, lock);
         let (session, staged) = match start? {
             Start::Absent => return Ok(Ended::Absent),
             Start::Ready { session, .. } if self.base.is_some() => {

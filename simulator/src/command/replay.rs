@@ -18,6 +18,9 @@ pub struct Args {
     /// Print every disk call, not only events.
     #[arg(long)]
     trace: bool,
+    /// Print what the product logs, to standard error.
+    #[arg(long)]
+    log: bool,
     /// Print the plan, too.
     #[arg(long)]
     show_plan: bool,
@@ -31,6 +34,10 @@ pub fn main(args: &Args) -> u8 {
     let plan = super::load(args.seed, args.full, args.plan.as_deref());
     if args.show_plan {
         println!("{}", toml::to_string(&plan).expect("a plan is plain data"));
+    }
+    if args.log {
+        let format = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time();
+        format.with_writer(std::io::stderr).init();
     }
     let outcome = simulator::run(&plan, args.trace);
     for line in &outcome.trace {

@@ -17,6 +17,7 @@ impl State {
         for inode in self.inodes.values_mut() {
             inode.locks.exited(process);
             inode.shm.locks.exited(process);
+            inode.reserved_by.take_if(|holder| *holder == process);
         }
         self.mapped.retain(|(owner, _), _| *owner != process);
     }
@@ -62,6 +63,8 @@ pub struct Handle {
     writable: bool,
     /// A plain descriptor: closing it has the POSIX lock trap. SQLite's own VFS knows the trap and avoids it.
     plain: bool,
+    /// Nobody else may lock the file while this is open.
+    reserves: bool,
 }
 
 impl Process {
@@ -98,7 +101,7 @@ impl Process {
         drop(state);
         self.step("open", [inode, mode as u64, 0]);
         let writable = mode != OpenMode::Read;
-        Ok(Handle { process: Arc::clone(self), path: path.into(), inode, writable, plain })
+        Ok(Handle { process: Arc::clone(self), path: path.into(), inode, writable, plain, reserves: false })
     }
 
     /// Removes a name of a file.
@@ -241,6 +244,9 @@ impl Drop for Handle {
         let inode = state.inode_mut(self.inode);
         inode.open = inode.open.saturating_sub(1);
         let id = self.process.id();
+        if self.reserves {
+            inode.reserved_by = None;
+        }
         if self.plain && (inode.locks.closed(id) | inode.shm.locks.closed(id)) {
             let text = format!("closing {} dropped SQLite's locks on it", self.path.display());
             machine.context.event(self.process.role(), Mark::Note, text);
@@ -354,6 +360,20 @@ impl Disk for ProcessDisk {
         drop(state);
         self.0.step("link", [inode, 0, 0]);
         Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut handle = self.0.open_handle(path, OpenMode::Create, true)?;
+        let mut state = self.0.machine().lock();
+        let inode = state.inode_mut(handle.inode);
+        let is_free = inode.reserved_by.is_none();
+        if is_free {
+            inode.reserved_by = Some(self.0.id());
+        }
+        drop(state);
+        self.0.step("lock", [handle.inode, u64::from(is_free), 0]);
+        handle.reserves = is_free;
+        if is_free { Ok(Box::new(handle)) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

@@ -58,6 +58,8 @@ struct Inode {
     /// Last change of anything, by the host's clock; one millisecond is as fine as kernels are.
     changed: UnixMillis,
     locks: FileLocks,
+    /// Who has the file to itself, as [`replicator::host::Disk::lock`] says.
+    reserved_by: Option<u64>,
     shm: Shm,
     /// Open descriptors, of all processes.
     open: u64,
@@ -350,6 +352,7 @@ impl State {
             let kept = crash.content(&inode.bytes);
             inode.bytes.reboot(&kept);
             inode.locks = FileLocks::default();
+            inode.reserved_by = None;
             inode.open = 0;
         }
         self.mapped.clear();

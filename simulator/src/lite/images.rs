@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use replicator::host::UnixMillis;
-use replicator::sync::{self, Handle};
+use replicator::sync;
 
 use super::operator;
+use super::running::{Doomed, KilledAtEnd, Running};
 use super::world::{World, options, stop};
 use crate::clock::{EPOCH_MILLIS, WallClock};
 use crate::disk::{Call, Machine, Process};
@@ -80,19 +81,6 @@ fn keeps_all(world: &World) -> bool {
     world.plan.app.full_sync && !world.plan.faults.iter().any(|fault| spoils_sync(&fault.what))
 }
 
-/// Kills the process however the wait ends, and drops nothing of it.
-struct Running {
-    process: Arc<Process>,
-    parts: Option<(Handle, Vfs)>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.process.kill();
-        std::mem::forget(self.parts.take());
-    }
-}
-
 async fn resumes(world: &Rc<World>, machine: &Arc<Machine>) -> Result<(), String> {
     let Some(fork) = world.store.fork() else { return Ok(()) };
     let clock = WallClock::new(world.context.timeline.clone());
@@ -103,7 +91,7 @@ async fn resumes(world: &Rc<World>, machine: &Arc<Machine>) -> Result<(), String
     let bucket = fork.bucket(&process, &host, Client::Exposed);
     let handle = sync::start(host, options(&settings), bucket, sync::Turns::default());
     let mut status = handle.status();
-    let mut running = Running { process, parts: Some((handle, vfs)) };
+    let running = Doomed::new(Running { process, handle, _vfs: vfs });
     let began = UnixMillis(EPOCH_MILLIS + world.context.timeline.millis() as i64);
     let caught_up = status.wait_for(|status| {
         status.local_txid == status.replicated_txid && status.last_sync.is_some_and(|at| at > began)
@@ -116,10 +104,10 @@ async fn resumes(world: &Rc<World>, machine: &Arc<Machine>) -> Result<(), String
             status.borrow().error
         ));
     }
-    let (handle, vfs) = running.parts.take().expect("only this function takes it");
+    let Running { process, handle, _vfs } = running.into_inner();
+    let killed = KilledAtEnd(process);
     let stopped = stop(handle, STOP_MILLIS).await;
-    running.process.kill();
-    drop(vfs);
+    drop(killed);
     stopped.map_err(|error| format!("the replicator's stop: {error}"))?;
     let restored = operator::fetch(world, &*fork).await?;
     let image = crate::history::image_of_file(&restored);

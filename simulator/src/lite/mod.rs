@@ -4,6 +4,7 @@
 mod images;
 mod meddle;
 mod operator;
+mod running;
 mod second;
 mod world;
 
@@ -214,6 +215,14 @@ async fn meddling(world: &Rc<World>, what: Happening) {
             world.store.set_listing_lag(0);
         }
         Happening::SecondReplicator { millis } => second::work_for(world, millis).await,
+        Happening::Twice { millis, old_ends } => {
+            let newer = world.launch_replicator();
+            wait(millis).await;
+            if old_ends {
+                world.kill_replicator(1).await;
+                world.adopt_replicator(newer);
+            }
+        }
         Happening::Decay { millis } => {
             world.store.decay();
             wait(millis).await;

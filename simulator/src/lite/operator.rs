@@ -103,7 +103,7 @@ pub async fn restore_damaged(world: &Rc<World>) -> Vec<Damaged> {
 async fn restore(world: &Rc<World>, asked: Asked, client: Client) {
     world.restores_made.set(world.restores_made.get() + 1);
     let exposed = client == Client::Exposed;
-    let (decayed_before, rival_before) = (world.store.decayed(), world.has_rival());
+    let decayed_before = world.store.decayed();
     let n = world.restores.borrow().len();
     let process = Process::start(&world.scratch, "operator", WallClock::new(world.context.timeline.clone()));
     let vfs = Vfs::register(&process);
@@ -146,9 +146,8 @@ async fn restore(world: &Rc<World>, asked: Asked, client: Client) {
         let _ = ProcessDisk(Arc::clone(&process)).remove_file(&with_suffix(&output, suffix));
     }
     process.kill();
-    // It may have met an object that had decayed, or a race of two replicators: then it may fail, but not lie.
-    let troubled =
-        rival_before || world.has_rival() || decayed_before.1 || world.store.decayed().0 != decayed_before.0;
+    // It may have met an object that had decayed: then it may fail, but not lie.
+    let troubled = decayed_before.1 || world.store.decayed().0 != decayed_before.0;
     world.restores.borrow_mut().push(RestoreRun {
         started_millis,
         ended_millis: world.context.timeline.millis(),

@@ -1,9 +1,8 @@
 //! A second machine with a copy of everything, whose replicator writes to the same replica: a virtual machine that was
 //! cloned, a failover that left the old one running.
 //!
-//! While they race a restore may fail: the snapshot of a full copy is there for a moment before it is decided that its
-//! transaction is the other's. What it gives must be a state of one or the other, never a mixture, and what the first
-//! one reported stays true until the second one has replaced it. Both have histories, and oracles accept either until
+//! Whatever their race, a restore succeeds, and what it gives is a state of one or the other, never a mixture; what the
+//! first one reported stays true until the second one has replaced it. Both have histories, and oracles accept either until
 //! healing ends the second.
 
 use std::path::Path;
@@ -12,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use replicator::host::{Disk as _, OpenMode};
-use replicator::sync::{self, Handle, State};
+use replicator::sync::{self, State};
 use rusqlite::{Connection, OpenFlags};
 
 use super::meddle::{DATA, copy_of};
+use super::running::{Doomed, Running};
 use super::world::{World, options};
 use crate::app::DATABASE;
 use crate::clock::WallClock;
@@ -28,19 +28,6 @@ use crate::vfs::Vfs;
 
 const ROLE: &str = "second";
 
-/// Whatever ends the wait, the process is killed, and nothing of it is dropped.
-struct Running {
-    process: Arc<Process>,
-    parts: Option<(Handle, Vfs)>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.process.kill();
-        std::mem::forget(self.parts.take());
-    }
-}
-
 /// Copies the machine as it is, and lets the copy work for some time.
 pub async fn work_for(world: &Rc<World>, millis: u32) {
     let Some((machine, clock)) = copy_machine(world) else { return };
@@ -52,20 +39,26 @@ pub async fn work_for(world: &Rc<World>, millis: u32) {
     tokio::time::sleep(half).await;
     commit(world, &machine, &clock);
     tokio::time::sleep(half).await;
-    let status = running.parts.as_ref().map(|(handle, _)| handle.status().borrow().clone());
-    if let Some(status) = status {
-        let told = if status.state == State::Stopped { "stopped by itself" } else { "goes down" };
-        let text = format!("{told} at TXID {:?}: {:?}", status.replicated_txid, status.error);
-        world.context.event(ROLE, Mark::Note, text);
-    }
+    let status = running.handle.status().borrow().clone();
+    let told = if status.state == State::Stopped { "stopped by itself" } else { "goes down" };
+    let text = format!("{told} at TXID {:?}: {:?}", status.replicated_txid, status.error);
+    world.context.event(ROLE, Mark::Note, text);
 }
 
 /// The first replicator meets what the second one left when it next has something to upload; nothing tells it earlier
 /// that does not cost requests of an idle database. It must stop then, or have won; a service manager starts it again.
 pub async fn meet(world: &Rc<World>) {
-    if !world.others.borrow().is_empty() && commit(world, &world.machine, &world.clock) {
-        world.restart_if_it_gives_up().await;
+    if world.others.borrow().is_empty() {
+        return;
     }
+    // A checkpoint for which the plan lets writers wait may hold the write lock.
+    for _ in 0..100 {
+        if commit(world, &world.machine, &world.clock) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    world.restart_if_it_gives_up().await;
 }
 
 fn copy_machine(world: &World) -> Option<(Arc<Machine>, Arc<WallClock>)> {
@@ -114,7 +107,7 @@ fn commit(world: &World, machine: &Arc<Machine>, clock: &Arc<WallClock>) -> bool
     result.is_ok()
 }
 
-fn start(world: &World, machine: &Arc<Machine>, clock: &Arc<WallClock>) -> Running {
+fn start(world: &World, machine: &Arc<Machine>, clock: &Arc<WallClock>) -> Doomed {
     let process = Process::start(machine, ROLE, Arc::clone(clock));
     let settings = world.settings.borrow().clone();
     process.set_pace(settings.pace);
@@ -122,6 +115,5 @@ fn start(world: &World, machine: &Arc<Machine>, clock: &Arc<WallClock>) -> Runni
     let host = simhost::host(&process, &vfs, usize::from(settings.slots), settings.watch, world.store.dial());
     let bucket = world.store.bucket(&process, &host, Client::Exposed);
     let handle = sync::start(host, options(&settings), bucket, sync::Turns::default());
-    *world.rival.borrow_mut() = Some(Arc::clone(&process));
-    Running { process, parts: Some((handle, vfs)) }
+    Doomed::new(Running { process, handle, _vfs: vfs })
 }

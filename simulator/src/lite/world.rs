@@ -13,6 +13,7 @@ use futures::FutureExt as _;
 use replicator::host::{Disk as _, with_suffix};
 use replicator::sync::{self, Handle, Options, State, Status};
 
+use super::running::{Doomed, KilledAtEnd, Running};
 use super::{Outcome, operator};
 use crate::app::{App, DATABASE, Ledger};
 use crate::choices::{Choices, mix};
@@ -37,13 +38,6 @@ struct RunningApp {
     writers: Vec<tokio::task::JoinHandle<()>>,
 }
 
-struct RunningReplicator {
-    process: Arc<Process>,
-    handle: Handle,
-    /// Kept: SQLite looks the VFS up by name.
-    _vfs: Vfs,
-}
-
 /// The world of one run.
 pub struct World {
     pub plan: Plan,
@@ -58,8 +52,6 @@ pub struct World {
     pub restores_made: Cell<u64>,
     /// Copies of the database that another replicator put into the same replica.
     pub others: RefCell<Vec<(Arc<Machine>, Arc<History>)>>,
-    /// The process of such a replicator while it is alive.
-    pub rival: RefCell<Option<Arc<Process>>>,
     /// What was wrong with other legal images of a power loss.
     pub crash_images: RefCell<Vec<String>>,
     /// Processes of the replicator so far.
@@ -68,7 +60,7 @@ pub struct World {
     audits: RefCell<Vec<tokio::task::JoinHandle<()>>>,
     ledger: Arc<Mutex<Ledger>>,
     app: RefCell<Option<RunningApp>>,
-    replicator: RefCell<Option<RunningReplicator>>,
+    replicator: RefCell<Option<Running>>,
     /// What the replicator is started with next time.
     pub settings: RefCell<ReplicatorPlan>,
     incarnations: Cell<u64>,
@@ -109,7 +101,6 @@ impl World {
             restores: RefCell::default(),
             restores_made: Cell::new(0),
             others: RefCell::default(),
-            rival: RefCell::default(),
             crash_images: RefCell::default(),
             replicators: RefCell::default(),
             audits: RefCell::default(),
@@ -192,9 +183,23 @@ impl World {
 
     /// Starts the replicator, unless it runs.
     pub fn start_replicator(self: &Rc<Self>) {
-        if self.replicator.borrow().is_some() {
-            return;
+        if self.replicator.borrow().is_none() {
+            let running = self.new_replicator();
+            *self.replicator.borrow_mut() = Some(running);
         }
+    }
+
+    /// Starts one more replicator, whether one runs or not.
+    pub fn launch_replicator(self: &Rc<Self>) -> Doomed {
+        Doomed::new(self.new_replicator())
+    }
+
+    /// Takes one in place of the world's own, which is gone.
+    pub fn adopt_replicator(&self, other: Doomed) {
+        *self.replicator.borrow_mut() = Some(other.into_inner());
+    }
+
+    fn new_replicator(self: &Rc<Self>) -> Running {
         let process = Process::start(&self.machine, "replicator", Arc::clone(&self.clock));
         // A slow disk is one of the faults that healing ends.
         let healthy = self.context.timeline.millis() >= self.plan.run_millis;
@@ -214,7 +219,7 @@ impl World {
                 world.note_status(&now);
             }
         });
-        *self.replicator.borrow_mut() = Some(RunningReplicator { process, handle, _vfs: vfs });
+        Running { process, handle, _vfs: vfs }
     }
 
     fn note_status(self: &Rc<Self>, status: &Status) {
@@ -368,7 +373,7 @@ impl World {
 
     /// A service manager starts again what gave up, and said so; here it makes room for that.
     async fn bury_if_it_gave_up(&self) -> bool {
-        let gave_up = |running: &RunningReplicator| running.handle.status().borrow().state == State::Stopped;
+        let gave_up = |running: &Running| running.handle.status().borrow().state == State::Stopped;
         let gave_up = self.replicator.borrow().as_ref().is_some_and(gave_up);
         if gave_up {
             self.context.event("replicator", Mark::Note, "it had stopped by itself");
@@ -386,11 +391,6 @@ impl World {
                 return;
             }
         }
-    }
-
-    /// Whether another replicator is at work on the same replica.
-    pub fn has_rival(&self) -> bool {
-        self.rival.borrow().as_ref().is_some_and(|process| process.is_alive())
     }
 
     /// Nothing is written: how many requests does that cost?
@@ -515,15 +515,6 @@ impl World {
         let now = self.context.timeline.millis();
         let in_sight = |claim: &&Claim| claim.at_millis + lag <= now;
         (self.claims.borrow().iter().rev().find(in_sight).copied(), self.history.head())
-    }
-}
-
-/// Ends a process however the work that waits for it ends.
-struct KilledAtEnd(Arc<Process>);
-
-impl Drop for KilledAtEnd {
-    fn drop(&mut self) {
-        self.0.kill();
     }
 }
 

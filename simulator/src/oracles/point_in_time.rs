@@ -3,6 +3,8 @@
 //! as compaction left it: a restore at the end of a run gives the newest transaction before the moment with which any
 //! file ends.
 
+use std::collections::BTreeSet;
+
 use replicator::bucket::KeyLayout;
 use replicator::ltx::Txid;
 use replicator::replica::LtxName;
@@ -69,7 +71,21 @@ fn passed_over(evidence: &Evidence, restore: &RestoreRun, millis: u64) -> Option
     let before = evidence.claims.iter().filter(|claim| claim.at_millis < millis);
     let claimed = before.filter_map(|claim| claim.txid).max()?;
     let names = evidence.objects.iter().filter_map(|o| LtxName::parse_key(KeyLayout::HexLevel, &o.key));
-    names.map(|name| name.max).filter(|last| *last <= claimed).max()
+    reachable(names.filter(|name| name.max <= claimed).collect())
+}
+
+/// The end of the longest way through files that join, from the first transaction on. A single file may lie beside the
+/// way: one that a store applied after it had been deleted.
+fn reachable(mut names: Vec<LtxName>) -> Option<Txid> {
+    names.sort_by_key(|name| (name.min, name.max));
+    let mut ends: BTreeSet<Txid> = BTreeSet::new();
+    for name in names {
+        let joins = name.min == Txid(1) || ends.iter().any(|end| name.min <= end.next() && *end < name.max);
+        if joins {
+            ends.insert(name.max);
+        }
+    }
+    ends.last().copied()
 }
 
 /// A moment inside the retention, at which something had been replicated, can be restored.
@@ -123,6 +139,9 @@ mod tests {
         };
         evidence.objects.push(stored("0001/0000000000000005-0000000000000007.ltx"));
         assert_eq!(super::check(&evidence), [], "nobody had reported 7");
+        evidence.objects.push(stored("0000/0000000000000001-0000000000000001.ltx"));
+        evidence.objects.push(stored("0000/0000000000000004-0000000000000004.ltx"));
+        assert_eq!(super::check(&evidence), [], "no way leads there");
         evidence.objects.push(stored("0001/0000000000000002-0000000000000004.ltx"));
         assert_eq!(super::check(&evidence).len(), 1, "the restore ends at 1");
     }

@@ -14,6 +14,13 @@ impl Draw<'_> {
         if self.on("second.on", 10) {
             add("second.at", Happening::SecondReplicator { millis });
         }
+        if self.on("twice.on", 8) {
+            let old_ends = self.on("twice.old", 60);
+            add(
+                "twice.at",
+                Happening::Twice { millis: self.pick("twice.millis", &[1_000, 200, 4_000]), old_ends },
+            );
+        }
         if self.on("decay.on", 12) {
             add("decay.at", Happening::Decay { millis });
         }

@@ -26,10 +26,11 @@ struct AppData {
     process: Arc<Process>,
 }
 
-/// A registered VFS; unregistered when dropped.
+/// A registered VFS; unregistered when dropped, and never freed: a fiber that was killed inside SQLite may come back for
+/// as long as it takes to meet its end, and what it left points here.
 pub struct Vfs {
-    name: CString,
-    raw: Box<ffi::sqlite3_vfs>,
+    name: &'static CStr,
+    raw: *mut ffi::sqlite3_vfs,
 }
 
 // SAFETY: a simulated world lives on one thread; the registry of SQLite has its own mutex.
@@ -44,8 +45,9 @@ impl Vfs {
         seed_sqlite(process);
         let unique = Arc::as_ptr(process.machine()) as usize;
         let name = CString::new(format!("sim-{unique:x}-{}", process.id())).expect("no zero byte");
+        let name: &'static CStr = Box::leak(name.into_boxed_c_str());
         let app_data = Box::into_raw(Box::new(AppData { process: Arc::clone(process) }));
-        let mut raw = Box::new(ffi::sqlite3_vfs {
+        let raw = Box::into_raw(Box::new(ffi::sqlite3_vfs {
             iVersion: 2,
             szOsFile: c_int::try_from(size_of::<SimFile>()).expect("small"),
             mxPathname: MAX_PATH,
@@ -68,9 +70,9 @@ impl Vfs {
             xSetSystemCall: None,
             xGetSystemCall: None,
             xNextSystemCall: None,
-        });
-        // SAFETY: the structure and everything it points to live until it is unregistered in `drop`.
-        let code = unsafe { ffi::sqlite3_vfs_register(&raw mut *raw, 0) };
+        }));
+        // SAFETY: the structure and everything it points to are never freed.
+        let code = unsafe { ffi::sqlite3_vfs_register(raw, 0) };
         assert_eq!(code, ffi::SQLITE_OK, "SQLite accepts a complete VFS");
         Self { name, raw }
     }
@@ -84,9 +86,8 @@ impl Vfs {
 
 impl Drop for Vfs {
     fn drop(&mut self) {
-        // SAFETY: registered in `register`. The application data is leaked on purpose: connections that a killed
-        // fiber abandoned still point to it.
-        unsafe { ffi::sqlite3_vfs_unregister(&raw mut *self.raw) };
+        // SAFETY: registered in `register`.
+        unsafe { ffi::sqlite3_vfs_unregister(self.raw) };
     }
 }
 

@@ -65,6 +65,9 @@ impl Disk for Scripted {
         self.note("hard_link")?;
         self.inner.hard_link(from, to)
     }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.inner.lock(path)
+    }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.note("sync_dir")?;
         self.inner.sync_dir(path)

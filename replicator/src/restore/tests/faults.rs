@@ -193,6 +193,9 @@ impl Disk for FaultyDisk {
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step()?.hard_link(from, to)
     }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.step()?.lock(path)
+    }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.step()?.sync_dir(path)
     }

@@ -90,6 +90,9 @@ impl Disk for Hanging {
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.inner.hard_link(from, to)
     }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.inner.lock(path)
+    }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.inner.sync_dir(path)
     }
@@ -119,4 +122,27 @@ async fn a_stop_is_bounded_even_if_the_disk_hangs() {
     gate.set(false);
     let error = stopped.expect("a stop ends").unwrap_err();
     assert!(error.to_string().contains("did not end within 5100 ms"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_replicator_of_the_same_machine_waits_for_the_first_to_end() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 10);
+    let first = world.start();
+    settle(&first).await;
+    let second = world.start();
+    let mut status = second.status();
+    let told =
+        status.wait_for(|status| status.error.as_ref().is_some_and(|e| e.contains("another replicator")));
+    tokio::time::timeout(Duration::from_secs(10), told).await.unwrap().unwrap();
+    insert(&app, 10);
+    settle(&first).await;
+    assert_eq!(second.status().borrow().replicated_txid, None);
+    assert!(world.start().stop(Duration::from_secs(5)).await.is_err(), "it has nothing to vouch for");
+    stop(first).await;
+    insert(&app, 10);
+    settle(&second).await;
+    stop(second).await;
+    world.assert_equal(&app).await;
 }

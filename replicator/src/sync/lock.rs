@@ -1,0 +1,36 @@
+//! One replicator for one local state: two would stage files under the same transaction ids, and tidy up each other's.
+
+use std::io;
+use std::path::Path;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::{Disk, DiskFile};
+
+/// Held from the first opening of the database until replication of it ends. The kernel releases it with the process.
+pub struct StateLock {
+    _file: Box<dyn DiskFile>,
+}
+
+impl StateLock {
+    /// Locks the local state below `meta_dir`.
+    ///
+    /// # Errors
+    /// `Conflict` if another replicator has it; to be tried again, for that one may be about to end.
+    pub fn take(disk: &dyn Disk, meta_dir: &Path) -> Result<Self> {
+        let path = meta_dir.join("replicator.lock");
+        disk.create_dir_all(meta_dir, 0o700)
+            .map_err(|error| Error::io(format!("cannot create {}", meta_dir.display()), error))?;
+        match disk.lock(&path) {
+            Ok(file) => Ok(Self { _file: file }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Error::new(
+                ErrorKind::Conflict,
+                format!(
+                    "another replicator is at work with the local state in {}: stop one of them; this one goes on when \
+                     the other has ended",
+                    meta_dir.display()
+                ),
+            )),
+            Err(error) => Err(Error::io(format!("cannot lock {}", path.display()), error)),
+        }
+    }
+}
