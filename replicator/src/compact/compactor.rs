@@ -253,7 +253,7 @@ impl Compactor {
             loop {
                 match plan::next(&inventory, level) {
                     Next::Nothing => break,
-                    Next::Merge(inputs) => report.merged.push(self.merge(level, &inputs, now).await?),
+                    Next::Merge(inputs) => report.merged.push(self.merge(level, &inputs).await?),
                     Next::Blocked(gap) if listed || self.state().gap == Some(gap) => {
                         self.state().gap = Some(gap);
                         report.gap = Some(gap);
@@ -272,7 +272,7 @@ impl Compactor {
         Ok(())
     }
 
-    async fn merge(&self, level: Level, inputs: &[Entry], now: UnixMillis) -> Result<Merged> {
+    async fn merge(&self, level: Level, inputs: &[Entry]) -> Result<Merged> {
         let place = Place { host: &self.host, bucket: &*self.bucket };
         let inputs: Vec<_> = {
             let state = self.state();
@@ -284,7 +284,8 @@ impl Compactor {
         })?;
         let merge_job::Outcome { name, size, timestamp, inputs } = outcome;
         tracing::debug!(%name, size, inputs, timestamp = timestamp.0, "compacted");
-        self.note_published(name, size, now);
+        // Not the time for which the merge was planned: what it covers must stay as long again.
+        self.note_published(name, size, self.host.clock.now());
         self.state().copies.forget_to(name.max);
         Ok(Merged { name, size, inputs })
     }
@@ -299,6 +300,9 @@ impl Compactor {
         }
         let inventory = self.current().await?;
         expired.extend(retention.outlived(&self.state().corrupt, &inventory, now));
+        for name in &expired {
+            tracing::debug!(%name, "expired");
+        }
         if !self.settings.delete {
             self.state().forget(&expired);
             released.files = expired;

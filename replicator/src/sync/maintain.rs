@@ -59,6 +59,8 @@ impl Maintenance {
         if self.snapshot_due(now).is_some_and(|due| due <= now) {
             self.snapshot(now).await;
         }
+        // Both may have taken long.
+        let now = self.now();
         let compactor = &self.shared.compactor;
         let inventory = compactor.inventory();
         let is_safe = inventory.is_some_and(|inventory| exposed_base(&inventory).is_none());
@@ -84,6 +86,7 @@ impl Maintenance {
                 }
             }
         }
+        let now = self.now();
         if compactor.next_retention(now).is_some_and(|due| due <= now) {
             match compactor.enforce_retention(now).await {
                 Ok(released) => {
