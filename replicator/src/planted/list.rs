@@ -229,6 +229,13 @@ pub const BUGS: &[Bug] = &[
     ),
     bug(
         Part::Upload,
+        "claim-after-a-failed-look",
+        "durable",
+        "a tick claims that everything is replicated although it could not tell whether the file is still the same",
+        "ours: seed 4015384",
+    ),
+    bug(
+        Part::Upload,
         "failed-upload-skipped",
         "durable",
         "an upload that failed is not repeated",

@@ -293,11 +293,13 @@ impl<'a> Follower<'a> {
     async fn tick(&mut self) -> Result<Option<Ended>> {
         let interval = self.shared.options.monitor_interval;
         self.next_tick = Instant::now() + policy::until_tick(self.shared.host.clock.now(), interval);
-        let examined = self.is_examination_due();
-        if examined && let Some(ended) = self.examine().await {
-            return Ok(Some(ended));
-        }
+        // Before looking: what is found to be so then was so at this time.
         let now = self.shared.host.clock.now();
+        let examined = self.is_examination_due()
+            && match self.examine().await {
+                Ok(is_sound) => is_sound,
+                Err(ended) => return Ok(Some(ended)),
+            };
         let has_news = has_news(self.session.as_deref());
         if has_news && Instant::now() >= self.not_before {
             if let Some(ended) = self.copy().await? {
@@ -329,17 +331,17 @@ impl<'a> Follower<'a> {
         is_due
     }
 
-    /// Looks whether the files are still what was opened.
-    async fn examine(&mut self) -> Option<Ended> {
+    /// Looks whether the files are still what was opened; false if that cannot be told now.
+    async fn examine(&mut self) -> std::result::Result<bool, Ended> {
         match self.check_files().await {
-            Ok(()) => None,
+            Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::Conflict => {
-                Some(Ended::Reopen { reason: error.to_string() })
+                Err(Ended::Reopen { reason: error.to_string() })
             }
             Err(error) => {
                 self.touched = true;
                 self.shared.report("examine the database", &error);
-                None
+                Ok(planted!("claim-after-a-failed-look"))
             }
         }
     }

@@ -203,6 +203,22 @@ impl History {
         images
     }
 
+    /// Whether the newest transaction in the log of a disk is longer than its file, with pages that the log does not have:
+    /// an application that grows its database by free pages does not log them, and a power loss need not leave what
+    /// stood there before.
+    #[must_use]
+    pub fn lacks_free_pages(&self, machine: &Machine) -> bool {
+        let mut inner = Inner::new();
+        inner.reload_base(&machine.peek(&self.database).unwrap_or_default());
+        let log = machine.peek(&self.wal).unwrap_or_default();
+        let Some((header, frames)) = committed(&log) else { return false };
+        inner.page_size = header.page_size;
+        inner.start_generation(header);
+        inner.apply(&frames);
+        (inner.base.len()..inner.visible.len())
+            .any(|index| u32::try_from(index + 1).is_ok_and(|number| !inner.overlay.contains_key(&number)))
+    }
+
     /// Reads the disk as recovery would, after a power loss or after the file was replaced behind SQLite's back, and
     /// continues from that state. Returns it.
     pub fn resume(&self, machine: &Machine) -> Option<StateId> {

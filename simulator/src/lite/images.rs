@@ -58,10 +58,13 @@ fn boots(world: &World, machine: &Arc<Machine>, acknowledged: Option<StateId>) -
         };
     }
     let known: Vec<StateId> = images.iter().flat_map(|image| world.history.find(*image)).collect();
-    if known.is_empty() && acknowledged.is_some() {
+    // Then no fingerprint fits, and only SQLite can judge.
+    let is_unknowable = known.is_empty() && world.history.lacks_free_pages(machine);
+    if known.is_empty() && acknowledged.is_some() && !is_unknowable {
         return Err("the database is in a state that was never committed".into());
     }
     if let Some(head) = acknowledged
+        && !is_unknowable
         && keeps_all(world)
         && !known.iter().any(|state| world.history.is_ancestor(head, *state))
     {
