@@ -323,6 +323,7 @@ impl Compactor {
                 .filter(|(_, key)| failures.iter().all(|failure| failure.key != **key));
             let deleted: Vec<LtxName> = deleted.map(|(&name, _)| name).collect();
             self.state().forget(&deleted);
+            self.state().corrupt.retain(|name| !deleted.contains(name));
             released.files.extend(deleted);
             released.failures.extend(failures);
         }
@@ -389,7 +390,6 @@ impl State {
             names.iter().for_each(|name| inventory.remove(name));
         }
         self.noted.retain(|entry| !names.contains(&entry.name));
-        self.corrupt.retain(|name| !names.contains(name));
     }
 }
 

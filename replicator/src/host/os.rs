@@ -171,12 +171,20 @@ impl Disk for OsDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut options = std::fs::OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o666).open(path)?;
+        let opened = options.read(true).write(true).create(true).truncate(false).mode(0o666).open(path);
+        // A lock needs no right to write: the file may have been made by an earlier run as another user.
+        let file = match opened {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => std::fs::File::open(path)?,
+            opened => opened?,
+        };
         match file.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
             Err(std::fs::TryLockError::Error(error)) => {
-                tracing::debug!(path = %path.display(), %error, "this file system has no locks");
+                tracing::warn!(
+                    path = %path.display(), %error,
+                    "no lock could be had: nothing keeps a second replicator from this database"
+                );
             }
         }
         Ok(Box::new(OsFile(file)))

@@ -231,8 +231,22 @@ pub const BUGS: &[Bug] = &[
         Part::Upload,
         "claim-after-a-failed-look",
         "durable",
-        "a tick claims that everything is replicated although it could not tell whether the file is still the same",
+        "a tick claims what is so after it looked, and claims it although it could not look",
         "ours: seed 4015384",
+    ),
+    bug(
+        Part::Upload,
+        "copies-skip-ids",
+        "catches-up",
+        "a full copy goes above the ids of files that are only staged, and leaves ids out that a rival then uses",
+        "ours: seeds 4013378 and 5001321",
+    ),
+    bug(
+        Part::Resume,
+        "resume-on-a-complete-log",
+        "restore-valid",
+        "copying goes on in a log whose uncopied frames are all copied back, so that it may restart without them",
+        "ours: found by review",
     ),
     bug(
         Part::Upload,

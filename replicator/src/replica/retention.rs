@@ -77,7 +77,10 @@ impl Retention {
         now: UnixMillis,
     ) -> Vec<LtxName> {
         let floor = self.floor(inventory, now);
-        let is_outlived = |name: &&LtxName| name.max < floor || name.max == floor && !name.is_base();
+        let is_outlived = |name: &&LtxName| match name.level {
+            Level::L0 => name.max < floor && !self.level0.is_zero(),
+            _ => name.max < floor || name.max == floor && !name.is_base(),
+        };
         others.into_iter().filter(is_outlived).copied().collect()
     }
 

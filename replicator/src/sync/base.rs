@@ -3,6 +3,7 @@
 //! They go straight from the pinned database to the store, in chunks, so that neither memory nor local disk has to
 //! hold a database.
 
+use std::future::{Future, ready};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,6 +19,8 @@ use super::capture::Chain;
 use super::image::{ImageEncoder, image_header};
 use super::local::{LocalState, Staged};
 use super::pages::TableBuilder;
+use super::place::Place;
+use super::rival;
 use super::session::LastRecord;
 use super::task::Shared;
 
@@ -32,7 +35,8 @@ pub struct Image {
     pub size: u64,
 }
 
-/// Copies all pages of `view` to the store as `name`.
+/// Copies all pages of `view` to the store as `name`; `None` if `may_show` then says no. Until then nothing is visible
+/// under the name.
 ///
 /// # Errors
 /// Those of reading and of the store; nothing is visible under the name then. `Transient` if somebody else's object
@@ -43,10 +47,22 @@ pub async fn upload_image(
     view: Arc<PinnedView>,
     name: LtxName,
     header: Header,
-    table: Option<TableBuilder>,
-) -> Result<Image> {
-    let image = try_upload(host, bucket, view, name, header, table).await?;
-    image.ok_or_else(|| taken(bucket, name))
+    may_show: impl Future<Output = bool>,
+) -> Result<Option<Image>> {
+    match try_upload(host, bucket, view, (name, header), None, may_show).await? {
+        Sent::Done(image) => Ok(Some(image)),
+        Sent::Hidden => Ok(None),
+        Sent::Taken => Err(taken(bucket, name)),
+    }
+}
+
+/// What became of an image.
+enum Sent {
+    Done(Image),
+    /// Somebody else's object has the name.
+    Taken,
+    /// It was not to be shown.
+    Hidden,
 }
 
 fn taken(bucket: &dyn Bucket, name: LtxName) -> Error {
@@ -55,15 +71,15 @@ fn taken(bucket: &dyn Bucket, name: LtxName) -> Error {
     Error::new(ErrorKind::Transient, format!("{}/{key} {what}", bucket.location()))
 }
 
-/// As [`upload_image`]; `None` if the name is taken.
+/// As [`upload_image`].
 async fn try_upload(
     host: &Host,
     bucket: &dyn Bucket,
     view: Arc<PinnedView>,
-    name: LtxName,
-    header: Header,
+    (name, header): (LtxName, Header),
     table: Option<TableBuilder>,
-) -> Result<Option<Image>> {
+    may_show: impl Future<Output = bool>,
+) -> Result<Sent> {
     let mut encoder = ImageEncoder::new(header, table)?;
     let key = name.key(bucket.layout());
     let options = PutOptions { timestamp: Some(header.timestamp) };
@@ -91,9 +107,13 @@ async fn try_upload(
             return Err(error);
         }
     }
+    if !may_show.await {
+        upload.abort().await.ok();
+        return Ok(Sent::Hidden);
+    }
     let outcome = upload.finish().await?;
     let image = Image { table: encoder.into_table(), size };
-    Ok((outcome != PutOutcome::Conflict).then_some(image))
+    Ok(if outcome == PutOutcome::Conflict { Sent::Taken } else { Sent::Done(image) })
 }
 
 /// What became of a full copy.
@@ -104,10 +124,10 @@ pub enum Published {
     Taken(Error),
 }
 
-/// Publishes a full copy of the pinned database as transaction `txid` and starts a chain from it.
+/// Publishes a full copy of the pinned database at `place` and starts a chain from it.
 ///
 /// Any but the very first is published twice: as the file of level 0, which decides whose the transaction is, and as a
-/// snapshot, so that a restore needs nothing before it. If the replica is whole up to the transaction before (`follows`),
+/// snapshot, so that a restore needs nothing before it. If the replica is whole up to the transaction before,
 /// level 0 goes first: the other way round, the snapshot stands for a moment for a state that the chain may never have.
 /// Otherwise the snapshot has to go first, or a restore would find a hole before the file of level 0; if that is lost to
 /// somebody else, the snapshot is withdrawn.
@@ -118,9 +138,9 @@ pub async fn publish(
     shared: &Shared,
     source: Box<Source>,
     last: Option<LastRecord>,
-    txid: Txid,
-    follows: bool,
+    place: Place,
 ) -> Result<Published> {
+    let Place { txid, follows } = place;
     let host = &shared.host;
     let options = shared.options.clone();
     let disk = Arc::clone(&host.disk);
@@ -142,11 +162,11 @@ pub async fn publish(
     let snapshot = async || {
         let header = image_header(&view, Txid(1), txid, timestamp);
         let name = LtxName::snapshot(txid);
-        let image = try_upload(host, bucket, Arc::clone(&view), name, header, None).await?;
-        if let Some(image) = &image {
+        let sent = try_upload(host, bucket, Arc::clone(&view), (name, header), None, ready(true)).await?;
+        if let Sent::Done(image) = &sent {
             shared.compactor.note_published(name, image.size, timestamp);
         }
-        Ok::<_, Error>(image.is_some())
+        Ok::<_, Error>(matches!(sent, Sent::Done(_)))
     };
     let lost = |name| Ok(Published::Taken(taken(bucket, name)));
     if !follows && !snapshot().await? {
@@ -154,12 +174,21 @@ pub async fn publish(
     }
     let header = image_header(&view, txid, txid, timestamp);
     let name = LtxName::l0(txid);
-    let Some(image) = try_upload(host, bucket, Arc::clone(&view), name, header, Some(table)).await? else {
+    let sent = try_upload(host, bucket, Arc::clone(&view), (name, header), Some(table), ready(true)).await?;
+    let Sent::Done(image) = sent else {
         if !follows {
             withdraw(bucket, LtxName::snapshot(txid)).await?;
         }
         return lost(name);
     };
+    // While it was sent, a rival may have gone on from the same place, and its file of this transaction expired.
+    if txid > Txid(1) && rival::ahead_of(bucket, txid).await?.is_some() {
+        withdraw(bucket, name).await?;
+        if !follows {
+            withdraw(bucket, LtxName::snapshot(txid)).await?;
+        }
+        return lost(name);
+    }
     shared.compactor.note_published(name, image.size, timestamp);
     if follows && txid > Txid(1) && !snapshot().await? {
         return lost(LtxName::snapshot(txid));
@@ -188,9 +217,9 @@ pub async fn publish(
     .await
 }
 
-/// Removes the snapshot of a transaction that became somebody else's. It has our bytes, time included, so that it is
-/// ours even if its upload was answered only the second time.
-async fn withdraw(bucket: &dyn Bucket, name: LtxName) -> Result<()> {
+/// Removes a file of ours whose transaction became somebody else's. It has our bytes, time included, so that it is ours
+/// even if its upload was answered only the second time.
+pub async fn withdraw(bucket: &dyn Bucket, name: LtxName) -> Result<()> {
     let failures = bucket.delete(&[name.key(bucket.layout())]).await?;
     failures.into_iter().next().map_or(Ok(()), |failure| Err(failure.error))
 }
@@ -204,7 +233,15 @@ pub fn record_checksum(header: &[u8]) -> [u8; 8] {
 
 /// Makes the new chain durable locally, then forgets the old one.
 fn record(local: &LocalState, staged: Staged, header: &Header, table: Option<TableBuilder>) -> Result<()> {
-    let old = local.staged()?;
+    let (ahead, old): (Vec<Staged>, Vec<Staged>) =
+        local.staged()?.into_iter().partition(|file| file.txid >= staged.txid && *file != staged);
+    // First and for good: after a power loss they must not be taken for what follows the copy.
+    for file in &ahead {
+        local.remove(&file.name())?;
+    }
+    if !ahead.is_empty() {
+        local.sync()?;
+    }
     if let Some(table) = table {
         table.finish(local, staged.txid)?;
     }

@@ -181,6 +181,14 @@ impl LocalState {
         }
     }
 
+    /// Makes the names of staged files, and their absence, durable.
+    ///
+    /// # Errors
+    /// If the directory cannot be synced.
+    pub fn sync(&self) -> Result<()> {
+        self.sync_dir(&self.dir)
+    }
+
     /// Makes names in `dir` durable.
     ///
     /// # Errors

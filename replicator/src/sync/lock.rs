@@ -1,14 +1,15 @@
 //! One replicator for one local state: two would stage files under the same transaction ids, and tidy up each other's.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Disk, DiskFile};
 
 /// Held from the first opening of the database until replication of it ends. The kernel releases it with the process.
 pub struct StateLock {
-    _file: Box<dyn DiskFile>,
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
 }
 
 impl StateLock {
@@ -21,7 +22,7 @@ impl StateLock {
         disk.create_dir_all(meta_dir, 0o700)
             .map_err(|error| Error::io(format!("cannot create {}", meta_dir.display()), error))?;
         match disk.lock(&path) {
-            Ok(file) => Ok(Self { _file: file }),
+            Ok(file) => Ok(Self { path, file }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Error::new(
                 ErrorKind::Conflict,
                 format!(
@@ -32,5 +33,15 @@ impl StateLock {
             )),
             Err(error) => Err(Error::io(format!("cannot lock {}", path.display()), error)),
         }
+    }
+
+    /// Whether its name still means the locked file: somebody who deletes the local state takes the lock from us.
+    #[must_use]
+    pub fn is_current(&self, disk: &dyn Disk) -> bool {
+        let identity = |facts: io::Result<crate::host::FileMetadata>| {
+            facts.ok().map(|facts| (facts.device, facts.inode))
+        };
+        let named = identity(disk.metadata(&self.path));
+        named.is_some() && named == identity(self.file.metadata())
     }
 }

@@ -23,7 +23,8 @@ const MAX_SLEEP: Duration = Duration::from_secs(60);
 /// Pause after a failed snapshot.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// How long a snapshot waits for its transaction to be in the store. Its view keeps the log from restarting meanwhile.
+/// How long a snapshot that is made waits for its transaction to be in the store. Its view keeps the log from restarting
+/// meanwhile.
 const OWN_TRANSACTION_WAIT: Duration = Duration::from_secs(30);
 
 /// Maintains the replica until dropped.
@@ -57,7 +58,7 @@ impl Maintenance {
             self.shared.report("list the replica", &error);
         }
         if self.snapshot_due(now).is_some_and(|due| due <= now) {
-            self.snapshot(now).await;
+            self.snapshot().await;
         }
         // Both may have taken long.
         let now = self.now();
@@ -159,20 +160,24 @@ impl Maintenance {
         Some(due.max(self.snapshot_not_before))
     }
 
-    async fn snapshot(&mut self, now: UnixMillis) {
+    async fn snapshot(&mut self) {
         match take_snapshot(&self.shared, &self.requests).await {
-            Ok(Some((name, size))) => {
+            Ok(Snapshot::Complete { name, size }) => {
                 self.gap = false;
                 tracing::info!(db = %self.shared.options.db.display(), %name, size, "snapshot complete");
+                return;
             }
-            Ok(None) => {}
+            Ok(Snapshot::Ending) => return,
+            Ok(Snapshot::TooEarly { txid }) => {
+                tracing::info!(db = %self.shared.options.db.display(), %txid, "a snapshot waits for its transaction");
+            }
             Err(error) => {
                 self.shared.report("take a snapshot", &error);
                 self.shared.compactor.distrust();
-                self.snapshot_not_before =
-                    UnixMillis(now.0 + i64::try_from(RETRY_AFTER.as_millis()).unwrap_or(0));
             }
         }
+        let pause = i64::try_from(RETRY_AFTER.as_millis()).unwrap_or(0);
+        self.snapshot_not_before = UnixMillis(self.now().0 + pause);
     }
 }
 
@@ -186,35 +191,46 @@ fn exposed_base(inventory: &Inventory) -> Option<Entry> {
     bases().max_by_key(|entry| entry.name.max).copied()
 }
 
-/// `None` if the session is ending.
-async fn take_snapshot(
-    shared: &Shared,
-    requests: &mpsc::Sender<SnapshotRequest>,
-) -> Result<Option<(LtxName, u64)>> {
+/// What became of a snapshot.
+enum Snapshot {
+    /// It is in the store.
+    Complete {
+        /// Its name.
+        name: LtxName,
+        /// Bytes.
+        size: u64,
+    },
+    /// It was made, and its newest transaction was not in the store even then.
+    TooEarly {
+        /// That transaction.
+        txid: Txid,
+    },
+    /// The session is ending.
+    Ending,
+}
+
+async fn take_snapshot(shared: &Shared, requests: &mpsc::Sender<SnapshotRequest>) -> Result<Snapshot> {
     let (reply, answer) = oneshot::channel();
     if requests.send(reply).await.is_err() {
-        return Ok(None);
+        return Ok(Snapshot::Ending);
     }
-    let Ok(source) = answer.await else { return Ok(None) };
+    let Ok(source) = answer.await else { return Ok(Snapshot::Ending) };
     let SnapshotSource { long, txid, header } = source?;
     let name = LtxName::snapshot(txid);
     let (view, reader) = long.into_parts();
     let known = shared.compactor.inventory().and_then(|inventory| inventory.get(&name).copied());
     if let Some(entry) = known {
         shared.host.blocking(move || drop((view, reader))).await;
-        return Ok(Some((name, entry.size)));
+        return Ok(Snapshot::Complete { name, size: entry.size });
     }
-    if let Err(error) = shared.until_replicated(txid, OWN_TRANSACTION_WAIT).await {
-        shared.host.blocking(move || drop((view, reader))).await;
-        return Err(error);
-    }
+    let is_ours = shared.until_replicated(txid, OWN_TRANSACTION_WAIT);
     let uploaded =
-        upload_image(&shared.host, shared.bucket.as_ref(), Arc::new(view), name, header, None).await;
+        upload_image(&shared.host, shared.bucket.as_ref(), Arc::new(view), name, header, is_ours).await;
     // The connection is closed where it may block.
     shared.host.blocking(move || drop(reader)).await;
-    let size = uploaded?.size;
-    shared.compactor.note_published(name, size, header.timestamp);
-    Ok(Some((name, size)))
+    let Some(image) = uploaded? else { return Ok(Snapshot::TooEarly { txid }) };
+    shared.compactor.note_published(name, image.size, header.timestamp);
+    Ok(Snapshot::Complete { name, size: image.size })
 }
 
 /// Maintenance of one replica on demand, beside its schedule.
@@ -231,11 +247,17 @@ impl Upkeep {
     /// # Errors
     /// What the database or the store says; `Cancelled` if replication ends meanwhile.
     pub async fn snapshot(&self) -> Result<()> {
-        let taken = take_snapshot(&self.shared, &self.requests).await?;
-        let (name, size) =
-            taken.ok_or_else(|| Error::new(ErrorKind::Cancelled, "replication ended before the snapshot"))?;
-        tracing::info!(db = %self.shared.options.db.display(), %name, size, "snapshot complete");
-        Ok(())
+        let error = match take_snapshot(&self.shared, &self.requests).await? {
+            Snapshot::Complete { name, size } => {
+                tracing::info!(db = %self.shared.options.db.display(), %name, size, "snapshot complete");
+                return Ok(());
+            }
+            Snapshot::Ending => Error::new(ErrorKind::Cancelled, "replication ended before the snapshot"),
+            Snapshot::TooEarly { txid } => {
+                Error::new(ErrorKind::Transient, format!("transaction {txid} is not in the store yet"))
+            }
+        };
+        Err(error)
     }
 
     /// Files of level 0 in the replica at `now`, as far as is known.

@@ -17,6 +17,7 @@ mod lock;
 mod maintain;
 mod options;
 pub mod pages;
+mod place;
 mod policy;
 mod queue;
 pub mod reconcile;

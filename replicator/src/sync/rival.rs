@@ -55,8 +55,9 @@ fn trusted_for(options: &Options) -> Duration {
     own.map_or(default, |own| own.min(default)) / 2
 }
 
-/// A level-0 file behind transaction `next`, which is the next one that we would publish: not from us. (The file of
-/// `next` itself may be ours, from an upload whose answer was lost; create-if-absent deals with that one.)
+/// A level-0 file behind transaction `next`, which is the next one that we would publish: not from us, unless an earlier
+/// listing lacked it. (The file of `next` itself may be ours, from an upload whose answer was lost; create-if-absent deals
+/// with that one.)
 ///
 /// # Errors
 /// The store's.

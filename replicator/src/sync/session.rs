@@ -85,7 +85,8 @@ pub fn start(
         // Once is enough: a session that fails is followed by the next.
         warn_of_old_engine(&source, options);
     }
-    if lock.is_none() && !planted!("two-of-us") {
+    let is_ours = lock.as_ref().is_some_and(|lock| lock.is_current(host.disk.as_ref()));
+    if !is_ours && !planted!("two-of-us") {
         *lock = Some(StateLock::take(host.disk.as_ref(), &options.meta_dir)?);
     }
     let local = LocalState::open(Arc::clone(&host.disk), &options.meta_dir)?;
@@ -175,7 +176,8 @@ fn read_header(local: &LocalState, staged: &Staged) -> Result<Header> {
 }
 
 /// Continuity across the time in which nobody pinned the log: the log itself must prove it, and nobody may have
-/// touched the database file.
+/// touched the database file. Frames that were not copied must not have been copied back, all of them, either: then
+/// nothing keeps the next writer from restarting the log before they are.
 fn is_continuous(source: &Source, chain: &Chain) -> Result<bool> {
     let position = chain.newest.position;
     let header = source.files().wal_header()?;
@@ -185,8 +187,14 @@ fn is_continuous(source: &Source, chain: &Chain) -> Result<bool> {
     };
     let facts = source.files().db_facts()?;
     let untouched = saved_facts(&chain.local)? == Some(facts);
+    let is_held = source.index().is_some_and(|index| {
+        (index.salt1, index.salt2) == (position.salt1, position.salt2)
+            && (index.max_frame == position.frame || index.backfilled < index.max_frame)
+    });
     Ok(planted!("resume-on-trust")
-        || untouched && continuity(&position, header.as_ref(), frame_checksum) == Continuity::Proved)
+        || (is_held || planted!("resume-on-a-complete-log"))
+            && untouched
+            && continuity(&position, header.as_ref(), frame_checksum) == Continuity::Proved)
 }
 
 fn facts_text(facts: &DbFacts) -> String {
@@ -295,7 +303,8 @@ impl Session {
         let Some(facts) = self.source.examine()? else {
             return Err(Error::new(ErrorKind::Conflict, "the database file was replaced or deleted"));
         };
-        let Some(index) = index else { return Ok(()) };
+        let index =
+            index.ok_or_else(|| Error::new(ErrorKind::Transient, "the WAL-index is being changed"))?;
         let now = (index, facts);
         let change =
             self.baseline.as_ref().map_or(FileChange::Checkpoint, |before| file_change(before, &now));
@@ -324,6 +333,12 @@ impl Session {
         Ok(())
     }
 
+    /// Whether all of the log is in the database file, so that only the pin keeps it from restarting.
+    #[must_use]
+    pub fn holds_up_a_restart(&self) -> bool {
+        self.source.index().is_some_and(|index| index.max_frame > 0 && index.backfilled == index.max_frame)
+    }
+
     /// Copies everything committed and moves the pin behind it.
     ///
     /// # Errors
@@ -345,6 +360,8 @@ impl Session {
         mode: CheckpointMode,
         on_staged: &mut dyn FnMut(Staged, bool),
     ) -> Result<CheckpointOutcome> {
+        // What the file looks like afterwards is taken for good.
+        self.check_files()?;
         let mut outcome = CheckpointOutcome::Partial { log: 0, copied: 0 };
         for _ in 0..CHECKPOINT_ATTEMPTS {
             let chain = &mut self.chain;

@@ -24,10 +24,13 @@ use super::queue::{Queue, Queued};
 use super::session::{self, LastRecord, Session, Start};
 use super::turns::Turns;
 use super::upload;
-use super::{Options, State, Status, base, maintain};
+use super::{Options, State, Status, base, maintain, place};
 
 /// Longest wait between repeated failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+/// Pause between attempts to get the lock on the local state.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// What all parts of one database's replication share.
 pub struct Shared {
@@ -141,22 +144,18 @@ impl Shared {
         self.published.notify_one();
     }
 
-    /// Waits until `txid` is in the store. Before that it may yet turn out to be somebody else's, and what is made of it
-    /// must not be published.
-    ///
-    /// # Errors
-    /// `Transient` if it is not within `limit`.
-    pub async fn until_replicated(&self, txid: Txid, limit: Duration) -> Result<()> {
+    /// Waits until `txid` is in the store; false if it is not within `limit`. Before that it may yet turn out to be
+    /// somebody else's, and what is made of it must not be published.
+    pub async fn until_replicated(&self, txid: Txid, limit: Duration) -> bool {
         if planted!("snapshot-before-its-transaction") {
-            return Ok(());
+            return true;
         }
         let mut status = self.status.subscribe();
         let is_replicated = |status: &Status| status.replicated_txid >= Some(txid);
         let decided = status.wait_for(|status| is_replicated(status) || status.state == State::Stopped);
-        match tokio::time::timeout(limit, decided).await {
-            Ok(Ok(status)) if is_replicated(&status) => Ok(()),
-            _ => Err(Error::new(ErrorKind::Transient, format!("transaction {txid} is not in the store yet"))),
-        }
+        tokio::time::timeout(limit, decided)
+            .await
+            .is_ok_and(|status| status.is_ok_and(|status| is_replicated(&status)))
     }
 
     /// A transaction id above everything known on either side.
@@ -221,6 +220,11 @@ async fn run_until_stopped(
                 tracing::warn!(db = %shared.options.db.display(), %next, reason, "a full copy is needed");
                 life.base = Some(next);
                 Duration::ZERO
+            }
+            // Only the lock on the local state is refused so; the other replicator may end at any time.
+            Err(error) if life.lock.is_none() && error.kind() == ErrorKind::Conflict => {
+                shared.report("replicate", &error);
+                LOCK_WAIT
             }
             Err(error) => {
                 shared.report("replicate", &error);
@@ -332,11 +336,11 @@ impl Life {
         let work = async {
             let _turn = shared.turns.take().await;
             let inventory = Inventory::load(shared.bucket.as_ref()).await?;
-            let txid =
+            let above_all =
                 base_txid(last.map(|last| last.staged.txid), &inventory).max(self.base.unwrap_or_default());
-            let newest = inventory.max_txid().unwrap_or_default();
-            let follows = newest.next() == txid && inventory.gap().is_none();
-            Ok::<_, Error>((base::publish(shared, source, last, txid, follows).await?, txid))
+            let replicated = shared.status().replicated_txid;
+            let place = place::find(shared.bucket.as_ref(), &inventory, replicated, above_all).await?;
+            Ok::<_, Error>((base::publish(shared, source, last, place).await?, place.txid))
         };
         let (published, txid) = tokio::select! {
             biased;

@@ -11,6 +11,7 @@ use crate::host::UnixMillis;
 use crate::ltx::{Trailer, Txid};
 use crate::replica::{Entry, Inventory, LtxName};
 
+use super::base;
 use super::checked::CheckedFile;
 use super::contact::{Contact, contact};
 use super::local::{LocalState, Staged};
@@ -150,8 +151,9 @@ async fn check_twin(
 }
 
 async fn upload(shared: &Shared, local: &LocalState, queued: &Queued, sight: &mut Sight) -> Result<()> {
+    let bucket = shared.bucket.as_ref();
     if sight.is_old() {
-        if let Some(name) = rival::ahead_of(shared.bucket.as_ref(), queued.staged.txid).await? {
+        if let Some(name) = foreign_file(shared, local, queued.staged.txid).await? {
             return Err(written_by_another(shared, &name));
         }
         sight.renew();
@@ -159,13 +161,34 @@ async fn upload(shared: &Shared, local: &LocalState, queued: &Queued, sight: &mu
     let Uploaded { outcome, timestamp, copy } = upload_file(shared, local, &queued.staged).await?;
     match planted!("foreign-object-is-ours", PutOutcome::Written, outcome) {
         PutOutcome::Written | PutOutcome::AlreadyThere => {
-            sight.renew();
             let txid = queued.staged.txid;
+            // The upload itself may have taken as long, or the machine slept.
+            if sight.is_old()
+                && let Some(name) = foreign_file(shared, local, txid).await?
+            {
+                if outcome == PutOutcome::Written {
+                    base::withdraw(bucket, LtxName::l0(txid)).await?;
+                }
+                return Err(written_by_another(shared, &name));
+            }
+            sight.renew();
             shared.compactor.note_published(LtxName::l0(txid), copy.size, timestamp);
             shared.compactor.note_copy(txid, copy);
             Ok(())
         }
         PutOutcome::Conflict => Err(written_by_another(shared, &LtxName::l0(queued.staged.txid))),
+    }
+}
+
+/// A file of level 0 behind transaction `next` that is not ours. Ours are there if an earlier listing lacked them, so that
+/// what is in the store already is sent once more.
+async fn foreign_file(shared: &Shared, local: &LocalState, next: Txid) -> Result<Option<LtxName>> {
+    let Some(name) = rival::ahead_of(shared.bucket.as_ref(), next).await? else { return Ok(None) };
+    let reader = local.clone();
+    let staged = shared.host.blocking(move || reader.staged()).await?;
+    match staged.iter().find(|file| file.txid == name.max && !file.is_base) {
+        Some(file) if upload_file(shared, local, file).await?.outcome != PutOutcome::Conflict => Ok(None),
+        _ => Ok(Some(name)),
     }
 }
 

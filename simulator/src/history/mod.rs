@@ -199,6 +199,8 @@ impl History {
             }
         }
         images.reverse();
+        // Where a torn write spoils a whole sector, SQLite writes the last frame of a commit again until one is full.
+        images.dedup();
         images.truncate(2);
         images
     }

@@ -84,6 +84,35 @@ async fn a_comparison_that_finds_nothing_does_not_date_the_next_snapshot() {
     assert!(dated <= copied, "{dated:?} is later than {copied:?}");
 }
 
+/// Found by review: the next writer could restart the log before its end was copied, for nothing held it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_copied_back_before_it_was_copied_is_not_gone_on_with() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    let start = || match session::start(&os::host(), &world.options, None, &mut None).unwrap() {
+        session::Start::Ready { session, how, .. } => (session, how),
+        _ => panic!("the chain is known"),
+    };
+    let (mut session, _) = start();
+    insert(&app, 5);
+    // A commit while copying goes on is under the next pin, and in no file.
+    session.capture(&mut |_, _| insert(&app, 1)).unwrap();
+    checkpoint(&app, "PASSIVE");
+    session.check_files().unwrap();
+    drop(session);
+    let (session, how) = start();
+    assert_eq!(how, "changed pages were staged");
+    drop(session);
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_deleted_by_the_last_closer_costs_only_the_changed_pages() {
     let world = World::new();
