@@ -432,9 +432,12 @@ impl Draw<'_> {
             (Call::Look, Effect::Eio),
         ];
         let (call, effect) = self.pick("fault.disk.effect", &effects);
+        let path = self.pick("fault.disk.path", &["", "-litestream"]);
+        // Whoever's sync of the database is forgotten by the kernel, what SQLite believes durable is not.
+        let path = if effect == Effect::Forget { "-litestream" } else { path };
         Fault {
             role: Some("replicator".into()),
-            path_contains: self.pick("fault.disk.path", &["", "-litestream"]).into(),
+            path_contains: path.into(),
             call,
             effect,
             skip: self.below("fault.disk.skip", 30) as u32,

@@ -1,5 +1,6 @@
 //! One open database and its chain: every call here blocks, none waits for the network.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -176,8 +177,9 @@ fn read_header(local: &LocalState, staged: &Staged) -> Result<Header> {
 }
 
 /// Continuity across the time in which nobody pinned the log: the log itself must prove it, and nobody may have
-/// touched the database file. Frames that were not copied must not have been copied back, all of them, either: then
-/// nothing keeps the next writer from restarting the log before they are.
+/// touched the database file. What is still in the file is no proof: after a power loss SQLite ends the log at the first
+/// frame that is damaged, and later ones stay behind as they were. And frames that were not copied must not have been
+/// copied back, all of them: then nothing keeps the next writer from restarting the log before they are.
 fn is_continuous(source: &Source, chain: &Chain) -> Result<bool> {
     let position = chain.newest.position;
     let header = source.files().wal_header()?;
@@ -188,8 +190,13 @@ fn is_continuous(source: &Source, chain: &Chain) -> Result<bool> {
     let facts = source.files().db_facts()?;
     let untouched = saved_facts(&chain.local)? == Some(facts);
     let is_held = source.index().is_some_and(|index| {
-        (index.salt1, index.salt2) == (position.salt1, position.salt2)
-            && (index.max_frame == position.frame || index.backfilled < index.max_frame)
+        let same_log = (index.salt1, index.salt2) == (position.salt1, position.salt2);
+        same_log
+            && match index.max_frame.cmp(&position.frame) {
+                Ordering::Less => false,
+                Ordering::Equal => position.frame == 0 || index.frame_checksum == position.checksum,
+                Ordering::Greater => index.backfilled < index.max_frame,
+            }
     });
     Ok(planted!("resume-on-trust")
         || (is_held || planted!("resume-on-a-complete-log"))

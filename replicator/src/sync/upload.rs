@@ -99,13 +99,17 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
     }
 }
 
-/// What the replica holds. A full copy that its listing lacks is asked for by name before it is taken for lost: listings
-/// of some stores lag, and each copy made because of that would be missed in turn.
+/// What the replica holds. Listings of some stores lag. A full copy that the listing lacks is asked for by name before it
+/// is taken for lost, for each copy made because of that would be missed in turn; and where nothing is to be uploaded, so
+/// that no conflict would tell, the next transaction is, in case somebody has gone on from here.
 async fn look(shared: &Shared, staged: &[Staged]) -> Result<Inventory> {
     let bucket = shared.bucket.as_ref();
     let mut inventory = Inventory::load(bucket).await?;
-    let Some(base) = staged.iter().rev().find(|file| file.is_base) else { return Ok(inventory) };
-    for name in [LtxName::l0(base.txid), LtxName::snapshot(base.txid)] {
+    let base = staged.iter().rev().find(|file| file.is_base).map(|file| file.txid);
+    let newest = staged.last().map(|file| file.txid).filter(|&txid| inventory.max_txid() == Some(txid));
+    let own = base.map(|txid| [LtxName::l0(txid), LtxName::snapshot(txid)]);
+    let asked = own.into_iter().flatten().chain(newest.map(|txid| LtxName::l0(txid.next())));
+    for name in asked {
         if inventory.get(&name).is_none()
             && let Some(object) = bucket.head(&name.key(bucket.layout())).await?
         {

@@ -4,7 +4,7 @@
 //! Two layers, as in SQLite's own unix VFS: connections of one process exclude each other through bookkeeping that a
 //! stray `close` does not touch; processes exclude each other through kernel locks, which it drops.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// SQLite's lock levels on the database file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -29,6 +29,9 @@ pub struct FileLocks {
     holders: BTreeMap<(u64, u64), Level>,
     /// Levels visible to other processes.
     kernel: BTreeMap<u64, Level>,
+    /// Who came by `Reserved`. Playing back a hot journal goes past it, so that others see that the journal is hot.
+    /// (SQLite's own VFS lets threads of one process mistake `Pending` for it, in a window of two calls; not so here.)
+    intent: BTreeSet<(u64, u64)>,
 }
 
 impl FileLocks {
@@ -61,6 +64,9 @@ impl FileLocks {
         if granted || level > have {
             self.set(process, handle, level);
         }
+        if granted && wanted == Level::Reserved {
+            self.intent.insert((process, handle));
+        }
         granted
     }
 
@@ -71,10 +77,9 @@ impl FileLocks {
         }
     }
 
-    /// Whether anybody holds `Reserved` or more.
-    pub fn reserved(&self, process: u64, handle: u64) -> bool {
-        self.level(process, handle).max(self.others(process, handle).max().unwrap_or_default())
-            >= Level::Reserved
+    /// Whether anybody holds `Reserved`, or more by way of it.
+    pub fn reserved(&self) -> bool {
+        !self.intent.is_empty()
     }
 
     fn level(&self, process: u64, handle: u64) -> Level {
@@ -87,6 +92,9 @@ impl FileLocks {
         } else {
             self.holders.insert((process, handle), level);
         }
+        if level < Level::Reserved {
+            self.intent.remove(&(process, handle));
+        }
         let mine = self.holders.iter().filter(|((p, _), _)| *p == process).map(|(_, level)| *level).max();
         match mine {
             Some(level) => self.kernel.insert(process, level),
@@ -96,12 +104,14 @@ impl FileLocks {
 
     /// The kernel's reaction to `close` of any descriptor of this inode. `true` if locks were lost.
     pub fn closed(&mut self, process: u64) -> bool {
+        self.intent.retain(|(p, _)| *p != process);
         self.kernel.remove(&process).is_some()
     }
 
     /// The process is gone.
     pub fn exited(&mut self, process: u64) {
         self.kernel.remove(&process);
+        self.intent.retain(|(p, _)| *p != process);
         self.holders.retain(|(p, _), _| *p != process);
     }
 }

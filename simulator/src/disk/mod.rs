@@ -149,6 +149,12 @@ impl Machine {
         &self.context
     }
 
+    /// Number that tells its files from another machine's.
+    #[must_use]
+    pub fn device(&self) -> u64 {
+        self.device
+    }
+
     /// The disk's physical properties.
     #[must_use]
     pub fn hardware(&self) -> Hardware {

@@ -81,9 +81,9 @@ impl Process {
     }
 
     /// Whether anybody holds `Reserved` or more on a database file.
-    pub(crate) fn is_reserved(&self, inode: u64, handle: u64) -> io::Result<bool> {
+    pub(crate) fn is_reserved(&self, inode: u64) -> io::Result<bool> {
         self.stay_if_alive()?;
-        Ok(self.machine().lock().inode(inode).locks.reserved(self.id(), handle))
+        Ok(self.machine().lock().inode(inode).locks.reserved())
     }
 
     /// Maps the WAL-index of the database `inode` at `database`, creating its file if absent.

@@ -187,10 +187,12 @@ impl History {
     #[must_use]
     pub fn recoverable(&self, machine: &Machine) -> Vec<u64> {
         let mut inner = Inner::new();
-        inner.reload_base(&machine.peek(&self.database).unwrap_or_default());
-        let mut images: Vec<u64> = inner.image().map(|(image, _)| image).into_iter().collect();
         let log = machine.peek(&self.wal).unwrap_or_default();
-        if let Some((header, frames)) = committed(&log) {
+        let log = committed(&log);
+        let page_size = log.as_ref().map(|(header, _)| header.page_size);
+        inner.reload_base(&machine.peek(&self.database).unwrap_or_default(), page_size);
+        let mut images: Vec<u64> = inner.image().map(|(image, _)| image).into_iter().collect();
+        if let Some((header, frames)) = log {
             inner.page_size = header.page_size;
             inner.start_generation(header);
             for transaction in frames.chunk_by(|a, _| a.commit == 0) {
@@ -211,9 +213,9 @@ impl History {
     #[must_use]
     pub fn lacks_free_pages(&self, machine: &Machine) -> bool {
         let mut inner = Inner::new();
-        inner.reload_base(&machine.peek(&self.database).unwrap_or_default());
         let log = machine.peek(&self.wal).unwrap_or_default();
         let Some((header, frames)) = committed(&log) else { return false };
+        inner.reload_base(&machine.peek(&self.database).unwrap_or_default(), Some(header.page_size));
         inner.page_size = header.page_size;
         inner.start_generation(header);
         inner.apply(&frames);
@@ -226,13 +228,14 @@ impl History {
     pub fn resume(&self, machine: &Machine) -> Option<StateId> {
         let database = machine.peek(&self.database).unwrap_or_default();
         let log = machine.peek(&self.wal).unwrap_or_default();
+        let log = committed(&log);
         let mut inner = self.lock();
         let before = inner.head;
-        inner.reload_base(&database);
+        inner.reload_base(&database, log.as_ref().map(|(header, _)| header.page_size));
         (inner.max_frame, inner.salt, inner.header) = (0, [0; 8], None);
         inner.last_head = [0; 48];
         inner.base_dirty = false;
-        if let Some((header, frames)) = committed(&log) {
+        if let Some((header, frames)) = log {
             inner.page_size = header.page_size;
             inner.start_generation(header);
             for transaction in frames.chunk_by(|a, _| a.commit == 0) {
@@ -276,8 +279,9 @@ impl Inner {
     }
 
     /// Takes the database file's bytes as they are; nothing is in the WAL.
-    fn reload_base(&mut self, database: &[u8]) {
-        self.page_size = page_size_of(database).unwrap_or(0);
+    /// Takes a database file for what lies under the log. `log_page_size` is for one whose header a power loss spoiled.
+    fn reload_base(&mut self, database: &[u8], log_page_size: Option<u32>) {
+        self.page_size = page_size_of(database).or(log_page_size).unwrap_or(0);
         self.base = if self.page_size == 0 { Vec::new() } else { page_sums(database, self.page_size) };
         self.overlay.clear();
         self.visible = self.base.clone();
@@ -457,7 +461,7 @@ impl Observer for History {
         let no_wal = machine.peek_len(&self.wal).is_none_or(|len| len == 0);
         if std::mem::take(&mut inner.base_dirty) && no_wal {
             let database = machine.peek(&self.database).unwrap_or_default();
-            inner.reload_base(&database);
+            inner.reload_base(&database, None);
             inner.commit_all(self.timeline.millis());
         }
     }

@@ -117,8 +117,8 @@ async fn restore(world: &Rc<World>, asked: Asked, client: Client) {
     options.if_replica_exists = exposed;
     leave_a_stale_log(world, &process, &output, &mut options);
     let bucket = world.store.bucket(&process, &host, client);
-    let lag = if exposed { world.store.listing_lag() } else { 0 };
-    let (claimed, head) = world.standing(lag);
+    let lag_before = world.store.listing_lag();
+    let head = world.history.head();
     let started_millis = world.context.timeline.millis();
     let work = restore::run(&host, bucket, options, &NoProgress);
     let limit = Duration::from_millis(RESTORE_LIMIT_MILLIS);
@@ -132,6 +132,11 @@ async fn restore(world: &Rc<World>, asked: Asked, client: Client) {
         Ok(Err(error)) => Err(RestoreError { kind: Some(error.kind()), message: error.to_string() }),
         Err(_) => Err(RestoreError { kind: None, message: "it did not end within ten minutes".into() }),
     };
+    // Its listing may have been made before a change of the lag, or after it; and a file that it shows may be gone, while
+    // it does not show yet what took its place.
+    let lag = if exposed { lag_before.max(world.store.listing_lag()) } else { 0 };
+    let lag = if lag > 0 { lag + 2 * u64::from(world.settings.borrow().level_millis) + 1_000 } else { 0 };
+    let claimed = world.claimed_by(started_millis.saturating_sub(lag));
     let text = match &outcome {
         Ok((bytes, txid)) => {
             let states = image_of_file(bytes).map(|image| world.history.find(image)).unwrap_or_default();

@@ -321,7 +321,18 @@ impl World {
     /// The disk keeps what it must.
     pub fn lose_power(&self) {
         self.machine.power_loss();
-        let state = self.history.resume(&self.machine);
+        // A rollback journal that is left is played back by whoever opens the database first: what counts is what then
+        // is there. Seen on a copy, so that it stays for the one who comes first here.
+        let journal = with_suffix(Path::new(DATABASE), "-journal");
+        let state = if self.machine.peek_len(&journal).is_some_and(|len| len > 0) {
+            let copy = self.machine.crash_image(0);
+            let _ = self.examine_database(&copy);
+            let state = self.history.resume(&copy);
+            copy.scrap();
+            state
+        } else {
+            self.history.resume(&self.machine)
+        };
         self.context.event("app", Mark::Note, format!("the disk now holds state {state:?}"));
     }
 
@@ -508,13 +519,9 @@ impl World {
         }
     }
 
-    /// The newest claim, and the head, now.
-    ///
-    /// For somebody whose listings lag so many milliseconds behind, what was claimed since then is out of sight.
-    pub fn standing(&self, lag: u64) -> (Option<Claim>, Option<StateId>) {
-        let now = self.context.timeline.millis();
-        let in_sight = |claim: &&Claim| claim.at_millis + lag <= now;
-        (self.claims.borrow().iter().rev().find(in_sight).copied(), self.history.head())
+    /// The newest claim that was made at `millis` or before.
+    pub fn claimed_by(&self, millis: u64) -> Option<Claim> {
+        self.claims.borrow().iter().rev().find(|claim| claim.at_millis <= millis).copied()
     }
 }
 

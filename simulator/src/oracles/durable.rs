@@ -5,6 +5,7 @@
 
 use crate::evidence::{Asked, Evidence, RestoreRun, Violation};
 use crate::history::{History, StateId};
+use crate::plan::Happening;
 
 use super::valid::states_of;
 
@@ -32,6 +33,14 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
             } else if let (Some(claimed), false) = (claim.state, states.is_empty()) {
                 let heads = [restore.heads.0, restore.heads.1];
                 if states.iter().any(|state| satisfies(&evidence.history, claimed, *state, heads)) {
+                    return None;
+                }
+                // A machine that is put back twice leaves a branch between: published, and as dead as the claim's.
+                let is_put_back = |what: &Happening| matches!(what, Happening::OldMachine { .. });
+                let committed = |state: StateId| evidence.history.state(state).at_millis;
+                if evidence.planned(is_put_back)
+                    && states.iter().any(|state| committed(*state) > committed(claimed))
+                {
                     return None;
                 }
                 format!("the restore gives state {}", states[0])

@@ -255,7 +255,7 @@ unsafe extern "C" fn unlock(raw: *mut ffi::sqlite3_file, wanted: c_int) -> c_int
 
 unsafe extern "C" fn check_reserved(raw: *mut ffi::sqlite3_file, out: *mut c_int) -> c_int {
     let file = file(raw);
-    match file.process().is_reserved(file.handle.inode, file.number) {
+    match file.process().is_reserved(file.handle.inode) {
         Ok(reserved) => {
             // SAFETY: SQLite passes a valid place.
             unsafe { *out = c_int::from(reserved) };

@@ -94,7 +94,9 @@ impl Drop for Vfs {
 /// SQLite's own generator (WAL salts, rowids) is one per operating-system process: restart it from the run's seed.
 fn seed_sqlite(process: &Process) {
     let choices = &process.machine().context().choices;
-    let seed = 1 + choices.below("sqlite.prng", process.id(), (1 << 31) - 2);
+    // Of another machine's process with the same number, too: two logs with the same salts do not exist out there.
+    let instance = crate::choices::mix(process.machine().device()) ^ process.id();
+    let seed = 1 + choices.below("sqlite.prng", instance, (1 << 31) - 2);
     // SAFETY: the documented arguments of this test control: an int and a database handle that may be null.
     unsafe {
         ffi::sqlite3_initialize();

@@ -1,6 +1,7 @@
 //! What happens while the replicator is down must not be lost, and must not cost a full copy if it can be avoided.
 
 use super::*;
+use crate::host::OpenMode;
 
 const MODES: [&str; 4] = ["PASSIVE", "FULL", "RESTART", "TRUNCATE"];
 
@@ -108,6 +109,38 @@ async fn a_log_that_was_copied_back_before_it_was_copied_is_not_gone_on_with() {
     assert_eq!(how, "changed pages were staged");
     drop(session);
     let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}
+
+/// Found by simulation (seed 6001873): the frame of the position was still in the file, behind the end that SQLite had found
+/// after a power loss, and copying never went on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_ends_before_the_position_since_a_power_loss_is_not_gone_on_with() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    insert(&app, 5);
+    settle(&handle).await;
+    kill(handle).await;
+    app.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    drop(app);
+    // A frame near the beginning never reached the disk, and those behind it did.
+    let wal =
+        os::host().disk.open(&crate::host::with_suffix(world.db(), "-wal"), OpenMode::ReadWrite).unwrap();
+    wal.write_all_at(&[0xaa; 100], 32 + 2 * 4120 + 200).unwrap();
+    drop(wal);
+    let start = session::start(&os::host(), &world.options, None, &mut None).unwrap();
+    let session::Start::Ready { session, how, .. } = start else { panic!("the chain is known") };
+    let at = (session.chain().newest.position, session.source().index());
+    assert_eq!(how, "changed pages were staged", "{at:?}");
+    drop(session);
+    let handle = world.start();
+    let app = world.app();
+    insert(&app, 10);
     settle(&handle).await;
     stop(handle).await;
     world.assert_equal(&app).await;
