@@ -300,7 +300,7 @@ impl<'a> Follower<'a> {
                 Ok(is_sound) => is_sound,
                 Err(ended) => return Ok(Some(ended)),
             };
-        let now = planted!("claim-after-a-failed-look", self.shared.host.clock.now(), now);
+        let claimed = planted!("claim-after-a-failed-look", self.shared.host.clock.now(), now);
         let has_news = has_news(self.session.as_deref());
         let may_copy = Instant::now() >= self.not_before
             || self.session.as_ref().is_some_and(|session| session.holds_up_a_restart());
@@ -312,7 +312,7 @@ impl<'a> Follower<'a> {
         {
             self.shared.update(|status| {
                 if status.replicated_txid.is_some() && status.replicated_txid == status.local_txid {
-                    status.last_sync = status.last_sync.max(Some(now));
+                    status.last_sync = status.last_sync.max(Some(claimed));
                 }
             });
         }

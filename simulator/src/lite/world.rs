@@ -270,6 +270,8 @@ impl World {
     pub async fn stop_replicator_within(&self, millis: u64) {
         let Some(running) = self.replicator.borrow_mut().take() else { return };
         let head = self.history.head();
+        // Also if healing interrupts the wait: what is left of it would hold its locks for ever.
+        let _killed = KilledAtEnd(Arc::clone(&running.process));
         let result = stop(running.handle, millis).await;
         if result.is_ok() {
             self.note_stop(head);
@@ -277,7 +279,6 @@ impl World {
         let text =
             result.map_or_else(|error| format!("stopped: {error}"), |()| "stopped, all replicated".into());
         self.context.event("replicator", Mark::Note, text);
-        running.process.kill();
     }
 
     /// The last stop of a run: its result counts, and it must end.
