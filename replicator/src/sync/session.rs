@@ -198,9 +198,9 @@ fn is_continuous(source: &Source, chain: &Chain) -> Result<bool> {
                 Ordering::Greater => index.backfilled < index.max_frame,
             }
     });
-    let is_held = planted!("resume-on-a-complete-log", true, is_held);
     let proved = continuity(&position, header.as_ref(), frame_checksum) == Continuity::Proved;
-    Ok(planted!("resume-on-trust", true, is_held && untouched && proved))
+    let proved = proved && planted!("resume-on-a-complete-log", true, is_held);
+    Ok(planted!("resume-on-trust", true, untouched && proved))
 }
 
 fn facts_text(facts: &DbFacts) -> String {
