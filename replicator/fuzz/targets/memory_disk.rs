@@ -109,6 +109,10 @@ impl Disk for MemoryDisk {
         }
     }
 
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.open(path, OpenMode::Create)
+    }
+
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
