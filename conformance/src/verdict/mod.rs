@@ -58,7 +58,7 @@ pub struct Outcome {
     pub advice: Option<String>,
     /// Reason for which the target is known to fail this check.
     pub declared: Option<String>,
-    /// What the first of two looks found, if only the second one was as declared.
+    /// What the first look found, if there was a second one, whose result this is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_look: Option<String>,
     /// Why the check's objects could not be removed.
@@ -179,6 +179,19 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_may_be_chance_is_looked_at_twice() {
+        let found = |id: &str, detail: &str| Outcome {
+            detail: Some(detail.to_owned()),
+            ..outcome(id, Meaning::Required, false)
+        };
+        assert!(found("put.small", "500 where 200 was wanted").may_be_chance());
+        assert!(found("replica.every-state", "no upload within 10s").may_be_chance());
+        assert!(!found("replica.every-state", "the restore is of state 3, not 4").may_be_chance());
+        let known = Outcome { declared: Some("known".to_owned()), ..found("put.small", "500") };
+        assert!(!known.may_be_chance(), "as declared");
+    }
 
     pub(super) fn outcome(id: &str, meaning: Meaning, passed: bool) -> Outcome {
         Outcome {

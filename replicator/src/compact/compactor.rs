@@ -293,12 +293,13 @@ impl Compactor {
     async fn delete_expired(&self, now: UnixMillis, released: &mut Released) -> Result<()> {
         let now = self.believable(now);
         let retention = self.settings.retention;
-        let mut expired = retention.expired(&self.current().await?, now);
+        let mut inventory = self.current().await?;
+        let mut expired = retention.expired(&inventory, now);
         if expired.iter().any(|name| name.level != Level::L0) {
             // History goes once per snapshot at most: worth a look at what is really there.
-            expired = retention.expired(&self.list().await?, now);
+            inventory = self.list().await?;
+            expired = retention.expired(&inventory, now);
         }
-        let inventory = self.current().await?;
         expired.extend(retention.outlived(&self.state().corrupt, &inventory, now));
         for name in &expired {
             tracing::debug!(%name, "expired");

@@ -38,7 +38,10 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
                 // A machine that is put back twice leaves a branch between: published, and as dead as the claim's.
                 let is_put_back = |what: &Happening| matches!(what, Happening::OldMachine { .. });
                 let committed = |state: StateId| evidence.history.state(state).at_millis;
+                let is_dead =
+                    heads.into_iter().flatten().all(|head| !evidence.history.is_ancestor(claimed, head));
                 if evidence.planned(is_put_back)
+                    && is_dead
                     && states.iter().any(|state| committed(*state) > committed(claimed))
                 {
                     return None;

@@ -53,13 +53,7 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     };
     // With HTTP, the abandoned client of a killed process may still repeat a request.
     let may_be_repeated = evidence.plan.full && !evidence.plan.faults.is_empty();
-    // A file that once came with a wrong bit counts as lost until a snapshot has outlived it, and covers nothing.
-    let may_be_doubted = evidence.plan.weather.flipped > 0;
-    if evidence.plan.weather.late == 0
-        && !may_be_doubted
-        && !may_be_repeated
-        && !evidence.planned(behind_its_back)
-    {
+    if evidence.plan.weather.late == 0 && !may_be_repeated && !evidence.planned(behind_its_back) {
         found.extend(expired(evidence, &files));
     }
     let violation = |happened| Violation {
@@ -82,7 +76,9 @@ fn expired(evidence: &Evidence, files: &BTreeMap<String, File>) -> Vec<String> {
         .max()
         .unwrap_or(0);
     let level0 = u64::from(evidence.settings.level_millis) * 2 + GRACE_MILLIS;
-    let covered = covered_without_a_hole(files, level0);
+    // A file that once came with a wrong bit counts as lost until a snapshot has outlived it, and covers nothing.
+    let may_be_doubted = evidence.plan.weather.flipped > 0;
+    let covered = if may_be_doubted { None } else { covered_without_a_hole(files, level0) };
     let is_expired = |file: &File| {
         let before_floor = if file.level == SNAPSHOT { file.max < floor } else { file.max <= floor };
         let is_covered = file.level == 0

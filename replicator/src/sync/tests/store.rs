@@ -54,6 +54,26 @@ async fn a_wiped_or_holed_replica_heals_at_the_next_start() {
     }
 }
 
+/// Another machine that has just written to the same replica.
+async fn rival(world: &World) -> (World, Connection, Handle) {
+    let mut clone = World::new();
+    clone.bucket = Arc::clone(&world.bucket);
+    let app = clone.app();
+    insert(&app, 3);
+    let handle = clone.start();
+    settle(&handle).await;
+    (clone, app, handle)
+}
+
+/// Waits until replication has given the replica up.
+async fn ends_with_an_error(handle: Handle) {
+    let mut status = handle.status();
+    let stopped = status.wait_for(|status| status.state == State::Stopped);
+    let error = tokio::time::timeout(Duration::from_secs(10), stopped).await.unwrap().unwrap().error.clone();
+    assert!(error.as_ref().is_some_and(|error| error.contains("written by somebody else")), "{error:?}");
+    assert!(handle.stop(Duration::from_secs(1)).await.is_err());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_loser_of_two_writers_stops_with_an_error() {
     let world = World::new();
@@ -61,22 +81,10 @@ async fn the_loser_of_two_writers_stops_with_an_error() {
     insert(&app, 10);
     let first = world.start();
     settle(&first).await;
-    let mut clone = World::new();
-    clone.bucket = Arc::clone(&world.bucket);
-    let clone_app = clone.app();
-    insert(&clone_app, 3);
-    let second = clone.start();
-    settle(&second).await;
+    let (clone, clone_app, second) = rival(&world).await;
     insert(&app, 2);
     first.sync_now();
-    let error = {
-        let mut status = first.status();
-        let stopped = status.wait_for(|status| status.state == State::Stopped);
-        let status = tokio::time::timeout(Duration::from_secs(10), stopped).await.unwrap().unwrap();
-        status.error.clone().unwrap()
-    };
-    assert!(error.contains("written by somebody else"), "{error}");
-    assert!(first.stop(Duration::from_secs(1)).await.is_err());
+    ends_with_an_error(first).await;
     insert(&clone_app, 3);
     stop(second).await;
     clone.assert_equal(&clone_app).await;
@@ -93,12 +101,7 @@ async fn a_loser_that_slept_until_the_winners_file_was_deleted_stops_as_well() {
     let first = world.start();
     settle(&first).await;
     let next = first.status().borrow().replicated_txid.unwrap().next();
-    let mut clone = World::new();
-    clone.bucket = Arc::clone(&world.bucket);
-    let clone_app = clone.app();
-    insert(&clone_app, 3);
-    let second = clone.start();
-    settle(&second).await;
+    let (_clone, clone_app, second) = rival(&world).await;
     insert(&clone_app, 3);
     settle(&second).await;
     let key = LtxName::l0(next).key(world.bucket.layout());
@@ -107,12 +110,8 @@ async fn a_loser_that_slept_until_the_winners_file_was_deleted_stops_as_well() {
     tokio::time::sleep(Duration::from_millis(250)).await;
     insert(&app, 2);
     first.sync_now();
-    let mut status = first.status();
-    let stopped = status.wait_for(|status| status.state == State::Stopped);
-    let error = tokio::time::timeout(Duration::from_secs(10), stopped).await.unwrap().unwrap().error.clone();
-    assert!(error.as_ref().is_some_and(|error| error.contains("written by somebody else")), "{error:?}");
+    ends_with_an_error(first).await;
     assert!(world.bucket.head(&key).await.unwrap().is_none(), "nothing of ours among the rival's");
-    assert!(first.stop(Duration::from_secs(1)).await.is_err());
     drop(second);
 }
 
