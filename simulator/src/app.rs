@@ -269,6 +269,7 @@ impl App {
                 tx.commit()?;
                 Ok(true)
             }
+            Step::Vacuum if self.is_large() => Ok(false),
             Step::Vacuum => {
                 let regrow = self.choices().below("app.regrow", instance, 2) == 1;
                 if regrow {
@@ -303,6 +304,11 @@ impl App {
             Step::Verify => self.verify(db).map(|()| false),
             Step::Reopen => Ok(false),
         }
+    }
+
+    /// Whether a `VACUUM` would write so much that a run of many of them does not fit in memory.
+    fn is_large(&self) -> bool {
+        self.history.head().is_some_and(|head| self.history.state(head).pages > 4000)
     }
 
     /// Rows that come and go in one transaction: the file may be longer afterwards, by pages that are free again and

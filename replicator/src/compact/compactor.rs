@@ -78,8 +78,10 @@ pub struct Compactor {
 struct State {
     /// `None` until listed, and again after an error.
     inventory: Option<Inventory>,
-    /// Published while there was no inventory.
+    /// Published while there was no inventory, or while listings were under way, which may lack it.
     noted: Vec<Entry>,
+    /// Listings under way.
+    listings: usize,
     /// Files on this host that were published and wait for level 1.
     copies: Copies,
     /// When each compaction level was last brought up to date, by level number.
@@ -92,7 +94,7 @@ struct State {
     merge_failed: Option<UnixMillis>,
     /// When the last deletion failed, if it did.
     delete_failed: Option<UnixMillis>,
-    /// Up to when expired files have been looked for.
+    /// Up to when, by the believable clock, expired files have been looked for.
     retained: Option<UnixMillis>,
 }
 
@@ -109,9 +111,10 @@ impl Compactor {
         Self { host, bucket, settings, began, running, state: Mutex::default() }
     }
 
-    /// Takes a listing that the caller has just made, which saves one.
-    pub fn adopt(&self, inventory: Inventory) {
-        self.state().replace(inventory);
+    /// To be called before a listing that is to be adopted: what is published until then may be missing in it.
+    pub fn begin_listing(&self) -> Listing<'_> {
+        self.state().listings += 1;
+        Listing(self)
     }
 
     /// Takes note of a file that was published by somebody else in this process.
@@ -217,7 +220,9 @@ impl Compactor {
         let times =
             modified.flat_map(|modified| self.settings.retention.ages().map(move |age| later(modified, age)));
         let next = times.filter(|&time| after.is_none_or(|after| time > after)).min();
-        next.map(|next| next.max(earliest))
+        // A wall clock that is not believed shows this time later than the one that is.
+        let ahead = now.0.saturating_sub(self.believable(now).0);
+        next.map(|next| UnixMillis(next.0.saturating_add(ahead)).max(earliest))
     }
 
     /// Deletes what has expired at `now`. A wall clock that jumped ahead since this process began is not believed.
@@ -228,7 +233,7 @@ impl Compactor {
         let _running = self.running.lock().await;
         let mut released = Released::default();
         // Before, not after: a file that is published meanwhile, and is old already, takes it back.
-        self.state().retained = Some(now);
+        self.state().retained = Some(self.believable(now));
         let result = self.delete_expired(now, &mut released).await;
         let complete = result.is_ok() && released.failures.is_empty();
         let mut state = self.state();
@@ -349,12 +354,12 @@ impl Compactor {
 
     async fn list(&self) -> Result<Inventory> {
         self.state().inventory = None;
+        let listing = self.begin_listing();
         let listed = Inventory::load(&*self.bucket).await?;
         for name in listed.undersized() {
             tracing::warn!(%name, location = self.bucket.location(), "object is too small to be an LTX file");
         }
-        let mut state = self.state();
-        Ok(state.replace(listed).clone())
+        Ok(listing.adopt(listed))
     }
 
     fn levels(&self) -> impl Iterator<Item = (Level, Duration)> {
@@ -367,10 +372,32 @@ impl Compactor {
     }
 }
 
+/// A listing under way, see [`Compactor::begin_listing`].
+pub struct Listing<'a>(&'a Compactor);
+
+impl Listing<'_> {
+    /// Takes what was listed, and what was published meanwhile. Returns both.
+    pub fn adopt(self, listed: Inventory) -> Inventory {
+        self.0.state().replace(listed).clone()
+    }
+}
+
+impl Drop for Listing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.listings -= 1;
+        if state.listings == 0 && state.inventory.is_some() {
+            state.noted.clear();
+        }
+    }
+}
+
 impl State {
     /// Takes a listing, and what was published while it was made.
     fn replace(&mut self, mut listed: Inventory) -> &Inventory {
-        self.noted.drain(..).for_each(|entry| listed.insert(entry));
+        if !planted!("listing-forgets-what-came-meanwhile") {
+            self.noted.iter().for_each(|&entry| listed.insert(entry));
+        }
         self.corrupt.iter().for_each(|name| listed.remove(name));
         for level in Level::compacted() {
             let done = &mut self.done[usize::from(level.number())];
@@ -380,9 +407,11 @@ impl State {
     }
 
     fn note(&mut self, entry: Entry) {
-        match &mut self.inventory {
-            Some(inventory) => inventory.insert(entry),
-            None => self.noted.push(entry),
+        if self.listings > 0 || self.inventory.is_none() {
+            self.noted.push(entry);
+        }
+        if let Some(inventory) = &mut self.inventory {
+            inventory.insert(entry);
         }
     }
 

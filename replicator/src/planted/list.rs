@@ -355,6 +355,13 @@ pub const BUGS: &[Bug] = &[
     ),
     bug(
         Part::Retention,
+        "listing-forgets-what-came-meanwhile",
+        "hygiene",
+        "what is published while the bucket is listed is forgotten",
+        "ours: seed 9012467",
+    ),
+    bug(
+        Part::Retention,
         "snapshot-of-nothing-new",
         "idle",
         "snapshots are taken although nothing was written",
@@ -394,6 +401,13 @@ pub const BUGS: &[Bug] = &[
         "point-in-time",
         "a point in time gives the first state after it",
         "",
+    ),
+    bug(
+        Part::Restore,
+        "moment-on-trust",
+        "point-in-time",
+        "the times between which a state was found are believed without the checksum of their files",
+        "ours: seed 6024907",
     ),
     bug(
         Part::Restore,

@@ -137,6 +137,7 @@ impl Applier {
                 ),
             ));
         }
+        file.check_time(header)?;
         self.touched = self.touched.max(Some(header.max_txid));
         let base = self.complete.filter(|state| state.page_size == header.page_size && !header.is_full());
         match base {

@@ -105,7 +105,7 @@ async fn ltx_files(bucket: &dyn Bucket, layout: KeyLayout) -> Result<Vec<File>> 
     let objects = planted!("failed-listing-is-empty", listed.unwrap_or_default(), listed?);
     let files = objects.into_iter().filter_map(|object| {
         let name = LtxName::parse_key(layout, &object.key)?;
-        Some(File { key: object.key, name, size: object.size, created: object.modified })
+        Some(File { key: object.key, name, size: object.size, created: object.modified, captured: None })
     });
     Ok(files.collect())
 }

@@ -35,12 +35,16 @@ pub(super) async fn restore(
     // Objects too small to be LTX files are no files; other levels may cover them.
     let (mut files, cut): (Vec<File>, Vec<File>) =
         files.iter().cloned().partition(|file| file.size >= MIN_FILE_LEN);
-    let want = want(context, &files).await?;
+    let want = want(context, &mut files).await?;
     if let (Target::Timestamp(time), Want::Exactly(txid)) = (context.options.target, want) {
         moment::leave_out_later(context.bucket.as_ref(), &mut files, txid, time).await?;
     }
     let chosen = progress.continue_with(context, &files, want);
     let chosen: Arc<[File]> = mind_the_cut(context, want, chosen, &cut)?.into();
+    if let (Target::Timestamp(_), Want::Exactly(txid)) = (context.options.target, want) {
+        moment::confirm(context.bucket, &files, txid, if context.options.dry_run { &[] } else { &chosen })
+            .await?;
+    }
     let plan = describe(progress.applied.iter().chain(chosen.iter()));
     if context.options.dry_run {
         return Ok(Report::Planned(plan));
@@ -85,7 +89,7 @@ fn mind_the_cut(
     }
 }
 
-async fn want(context: Context<'_>, files: &[File]) -> Result<Want, Failure> {
+async fn want(context: Context<'_>, files: &mut [File]) -> Result<Want, Failure> {
     let time = match context.options.target {
         Target::Latest => return Ok(Want::Newest),
         Target::Txid(txid) => return Ok(Want::Exactly(txid)),

@@ -3,13 +3,20 @@
 //! The time a file stands for is in its header. The store's own time says when an object was *uploaded*, which a
 //! compaction, a copy of the bucket or another clock changes; so headers are read, but only as many as a binary
 //! search needs. If the writer's clock once went back, some times name several states, and one of them is found.
+//!
+//! A header by itself proves nothing: the checksum stands at the end of its file. The search depends on the two files
+//! between which it ends, and these are held to their checksums; one that lies about any other time cannot move it.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use crate::bucket::{Bucket, ByteRange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
-use crate::ltx::{HEADER_LEN, Header, Txid};
+use crate::ltx::{Decoder, Event, HEADER_LEN, Header, Txid};
 use crate::replica::Level;
 
+use super::fetch::{Fetcher, Object};
 use super::{Failure, plan};
 
 /// What a search found.
@@ -28,10 +35,11 @@ pub(super) enum Moment {
     Nothing,
 }
 
-/// Finds the newest restorable state captured strictly before `time`, with about log2(states) small requests.
+/// Finds the newest restorable state captured strictly before `time`, with about log2(states) small requests. Notes in
+/// `files` what was read, for [`confirm`] and for who applies them.
 pub(super) async fn state_before(
     bucket: &dyn Bucket,
-    files: &[plan::File],
+    files: &mut [plan::File],
     time: UnixMillis,
 ) -> Result<Moment, Failure> {
     let states = planted!(
@@ -94,11 +102,48 @@ pub(super) async fn leave_out_later(
 
 /// When a state was captured. The lowest level was written first and has the time of the commit itself; a snapshot
 /// only has the time of the snapshot.
-async fn captured(bucket: &dyn Bucket, files: &[plan::File], state: Txid) -> Result<UnixMillis, Failure> {
-    let file = files.iter().filter(|file| file.name.max == state).min_by_key(|file| file.name.level);
+async fn captured(bucket: &dyn Bucket, files: &mut [plan::File], state: Txid) -> Result<UnixMillis, Failure> {
+    let file = files.iter_mut().filter(|file| file.name.max == state).min_by_key(|file| file.name.level);
     let file = file.expect("a restorable state is the end of a file");
     let header = read_header(bucket, file).await.map_err(|error| Failure::of_object(&file.key, error))?;
+    file.captured = Some(header.timestamp);
     Ok(header.timestamp)
+}
+
+/// Reads the files between which the search for `state` ended to their checksums, except those in `chosen`: who applies
+/// them does the same.
+pub(super) async fn confirm(
+    bucket: &Arc<dyn Bucket>,
+    files: &[plan::File],
+    state: Txid,
+    chosen: &[plan::File],
+) -> Result<(), Failure> {
+    let read = || files.iter().filter(|file| file.captured.is_some() && !planted!("moment-on-trust"));
+    let before = read().filter(|file| file.name.max <= state).max_by_key(|file| file.name.max);
+    let after = read().filter(|file| file.name.max > state).min_by_key(|file| file.name.max);
+    for file in before.into_iter().chain(after).filter(|file| !chosen.contains(file)) {
+        read_whole(bucket, file).await?;
+    }
+    Ok(())
+}
+
+/// Reads a file, and says so if it is damaged, or not the one whose header was read.
+async fn read_whole(bucket: &Arc<dyn Bucket>, file: &plan::File) -> Result<(), Failure> {
+    let object = Object { key: file.key.clone(), size: file.size };
+    let mut fetcher = Fetcher::new(bucket.clone(), vec![object], NonZeroUsize::MIN);
+    let mut decoder = Decoder::new();
+    while let Some(fetched) = fetcher.next().await? {
+        for chunk in &fetched.chunks {
+            decoder.push(chunk);
+            while let Some(event) = decoder.next().map_err(|error| error.context(&file.key))? {
+                if let Event::Header(header) = event {
+                    file.check_time(&header).map_err(|error| error.context(&file.key))?;
+                }
+            }
+        }
+    }
+    decoder.finish().map_err(|error| error.context(&file.key))?;
+    Ok(())
 }
 
 /// Reads only the header of a file.

@@ -7,8 +7,9 @@
 
 use std::fmt;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
-use crate::ltx::Txid;
+use crate::ltx::{Header, Txid};
 use crate::replica::LtxName;
 
 /// An LTX file of a replica, as listed.
@@ -22,6 +23,27 @@ pub(super) struct File {
     pub size: u64,
     /// When the store says it was written.
     pub created: Option<UnixMillis>,
+    /// The time in its header, if a search for a time has read it: nothing vouched for it then.
+    pub captured: Option<UnixMillis>,
+}
+
+impl File {
+    /// Whether the header, now under a checksum, is of the time for which the file was chosen.
+    ///
+    /// # Errors
+    /// `ErrorKind::Corrupt` if not.
+    pub(super) fn check_time(&self, header: &Header) -> Result<()> {
+        match self.captured {
+            Some(read) if read != header.timestamp => Err(Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "its header was read twice and bore two times, {} and {} ms",
+                    read.0, header.timestamp.0
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The state wanted by a plan.
@@ -177,7 +199,7 @@ mod tests {
 
     fn file(level: u8, min: u64, max: u64) -> File {
         let name = LtxName { level: Level::new(level).unwrap(), min: Txid(min), max: Txid(max) };
-        File { key: name.to_string(), name, size: max - min, created: None }
+        File { key: name.to_string(), name, size: max - min, created: None, captured: None }
     }
 
     fn ranges(files: &[File]) -> Vec<(u8, u64, u64)> {

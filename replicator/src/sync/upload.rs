@@ -57,14 +57,17 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
     let mut backoff = shared.backoff();
     let turn = shared.turns.take().await;
     let inventory = loop {
+        let listing = shared.compactor.begin_listing();
         match look(&shared, &staged).await {
-            Ok(inventory) => break inventory,
+            Ok(inventory) => {
+                listing.adopt(inventory.clone());
+                break inventory;
+            }
             Err(error) => shared.wait_after("list the replica", error, &mut backoff).await,
         }
     };
     let mut sight = Sight::new(Arc::clone(&shared.host.clock), &shared.options);
     let contact = contact(&staged, &inventory);
-    shared.compactor.adopt(inventory);
     match contact {
         Contact::Rebase { next, reason } => return UploadEnd::Rebase { next, reason: reason.to_owned() },
         Contact::Continue { replicated } => {

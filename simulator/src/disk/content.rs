@@ -3,7 +3,7 @@
 //! Knows nothing of names, processes or time. Chunks are shared between copies, so that cloning a whole disk for
 //! several crash images is cheap, and a file past 1 GiB costs only the chunks that were written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 const CHUNK: usize = 4096;
@@ -132,7 +132,7 @@ pub struct FileBytes {
     /// What survives a power loss for certain.
     pub durable: Content,
     /// In order; each may or may not survive.
-    pub pending: Vec<Pending>,
+    pub pending: VecDeque<Pending>,
     pending_bytes: u64,
 }
 
@@ -141,9 +141,11 @@ impl FileBytes {
     pub fn change(&mut self, sequence: u64, change: Change) {
         change.apply(&mut self.live);
         self.pending_bytes += change.size();
-        self.pending.push(Pending { sequence, change });
-        while self.pending_bytes > WRITE_BACK_ABOVE && self.pending.len() > 1 {
-            let oldest = self.pending.remove(0);
+        self.pending.push_back(Pending { sequence, change });
+        while self.pending_bytes > WRITE_BACK_ABOVE
+            && self.pending.len() > 1
+            && let Some(oldest) = self.pending.pop_front()
+        {
             self.pending_bytes -= oldest.change.size();
             oldest.change.apply(&mut self.durable);
         }

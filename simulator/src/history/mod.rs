@@ -299,9 +299,9 @@ impl Inner {
     }
 
     /// Takes one transaction's frames: into the WAL's content, and into what readers see.
-    fn apply(&mut self, frames: &[Frame]) {
+    fn apply(&mut self, frames: &[Frame<'_>]) {
         for frame in frames {
-            self.overlay.insert(frame.page, page_sum(frame.page, &frame.content));
+            self.overlay.insert(frame.page, page_sum(frame.page, frame.content));
             self.max_frame += 1;
             self.checksum = frame.checksum;
         }

@@ -15,8 +15,8 @@ pub struct WalHeader {
 }
 
 /// One frame whose checksum and salts are right.
-#[derive(Debug, Clone)]
-pub struct Frame {
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
     /// Page it replaces.
     pub page: u32,
     /// Database size in pages if this frame commits, else 0.
@@ -24,7 +24,7 @@ pub struct Frame {
     /// Running checksum after it.
     pub checksum: [u32; 2],
     /// New content of the page.
-    pub content: Vec<u8>,
+    pub content: &'a [u8],
 }
 
 /// Bytes before the first frame.
@@ -67,7 +67,7 @@ pub fn header(bytes: &[u8]) -> Option<WalHeader> {
 }
 
 /// Decodes the frame in `bytes` that follows one with running checksum `before`; `None` if it does not.
-pub fn frame(header: &WalHeader, before: [u32; 2], bytes: &[u8]) -> Option<Frame> {
+pub fn frame<'a>(header: &WalHeader, before: [u32; 2], bytes: &'a [u8]) -> Option<Frame<'a>> {
     let size = FRAME_HEADER as usize + header.page_size as usize;
     let bytes = bytes.get(..size)?;
     let sum = checksum(header.big_endian, &bytes[..8], before);
@@ -78,12 +78,12 @@ pub fn frame(header: &WalHeader, before: [u32; 2], bytes: &[u8]) -> Option<Frame
         page: word(bytes, 0),
         commit: word(bytes, 4),
         checksum: sum,
-        content: bytes[24..].to_vec(),
+        content: &bytes[24..],
     })
 }
 
 /// All frames up to the last commit of a WAL file, as recovery after a crash would accept them.
-pub fn committed(wal: &[u8]) -> Option<(WalHeader, Vec<Frame>)> {
+pub fn committed(wal: &[u8]) -> Option<(WalHeader, Vec<Frame<'_>>)> {
     let header = header(wal)?;
     let size = FRAME_HEADER as usize + header.page_size as usize;
     let mut frames = Vec::new();

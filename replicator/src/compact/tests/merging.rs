@@ -52,7 +52,7 @@ async fn an_adopted_listing_saves_the_first_one() {
     let mut rig = Rig::new();
     rig.commit(10);
     rig.commit(10);
-    rig.compactor.adopt(Inventory::load(&rig.bucket).await.unwrap());
+    rig.compactor.begin_listing().adopt(Inventory::load(&rig.bucket).await.unwrap());
     rig.bucket.take_log("");
     assert_eq!(rig.run().await.unwrap().merged.len(), 3);
     assert_eq!(rig.bucket.take_log("LIST"), Vec::<String>::new());
@@ -178,14 +178,14 @@ async fn a_run_ends_where_the_page_size_changes() {
     rig.commit(6);
     rig.snapshot();
     rig.commit(8);
-    rig.compactor.adopt(Inventory::default());
+    rig.compactor.begin_listing().adopt(Inventory::default());
     rig.restart();
     // As if the snapshot had come later, so that level 1 begins below the change.
     let mut inventory = Inventory::load(&rig.bucket).await.unwrap();
     let snapshot = LtxName::snapshot(Txid(4));
     let entry = *inventory.get(&snapshot).unwrap();
     inventory.remove(&snapshot);
-    rig.compactor.adopt(inventory);
+    rig.compactor.begin_listing().adopt(inventory);
     rig.run().await.unwrap();
     assert_eq!(rig.bucket.level(1), [(2, 3), (4, 5)]);
     rig.compactor.note_published(entry.name, entry.size, rig.now());

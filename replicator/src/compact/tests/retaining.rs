@@ -168,3 +168,21 @@ async fn a_clock_that_jumps_ahead_deletes_nothing() {
     rig.clock.0.fetch_sub(2 * 365 * 24 * 3_600_000, Ordering::Relaxed);
     assert_eq!(rig.compactor.enforce_retention(rig.now()).await.unwrap().files, []);
 }
+
+/// Simulated seed 9012467: a look at an hour that is not believed was noted as if it had been that hour, so that what
+/// expired in it was never looked for again.
+#[tokio::test(start_paused = true)]
+async fn what_expires_while_the_clock_is_ahead_goes_in_time() {
+    let mut rig = Rig::new();
+    rig.commit(10);
+    rig.snapshot();
+    rig.commit(10);
+    rig.run().await.unwrap();
+    let due = rig.compactor.next_retention(rig.now()).unwrap();
+    let ahead = 3_600_000;
+    rig.clock.0.fetch_add(ahead, Ordering::Relaxed);
+    assert_eq!(rig.compactor.enforce_retention(rig.now()).await.unwrap().files, []);
+    assert_eq!(rig.compactor.next_retention(rig.now()), Some(UnixMillis(due.0 + ahead)), "and not before");
+    rig.pass(300 * SECOND).await;
+    assert_eq!(rig.compactor.enforce_retention(rig.now()).await.unwrap().files, [LtxName::l0(Txid(1))]);
+}
