@@ -93,6 +93,9 @@ pub struct ReplicatorPlan {
     pub watch: bool,
     /// Blocking calls at a time.
     pub slots: u8,
+    /// Bytes of the log that become one file at most; 0 means the product's default.
+    #[serde(default)]
+    pub batch_bytes: u32,
     /// Scheduling inside its calls.
     pub pace: Pace,
 }
@@ -364,6 +367,7 @@ impl Draw<'_> {
             level_millis: self.pick("repl.level", &[10_000, 1_000, 5_000]),
             watch: self.on("repl.watch", 70),
             slots: self.pick("repl.slots", &[4, 1, 2]),
+            batch_bytes: self.pick("repl.batch", &[0, 0, 20_000, 200_000]),
             pace: self.pace("repl.pace"),
         }
     }

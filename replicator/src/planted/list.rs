@@ -111,7 +111,7 @@ pub const BUGS: &[Bug] = &[
     bug(
         Part::Capture,
         "two-of-us",
-        "restore-valid",
+        "alone",
         "a second replicator on the same machine works with the same local state",
         "ours: nothing kept a second one out",
     ),

@@ -249,7 +249,10 @@ fn failed(what: &str, error: std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::os;
+    use crate::host::{UnixMillis, os};
+    use crate::ltx::Encoder;
+    use crate::sync::image::plain_header;
+    use crate::wal::Position;
 
     fn size() -> PageSize {
         PageSize::new(512).unwrap()
@@ -279,5 +282,31 @@ mod tests {
         }
         table.file.write_all_at(&[1], 17).unwrap();
         assert!(PageTable::open(&local).unwrap().is_none(), "the header's checksum is wrong");
+    }
+
+    /// A page that was cut off and comes back with the content it had must not pass for one that the chain holds.
+    #[test]
+    fn pages_that_were_cut_off_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = LocalState::open(os::host().disk, dir.path()).unwrap();
+        let mut builder = TableBuilder::new(&local, size()).unwrap();
+        (1..=9).for_each(|number| builder.push(PageNumber(number), &[number as u8; 512]).unwrap());
+        builder.finish(&local, Txid(3)).unwrap();
+        let mut staged = Vec::new();
+        for (txid, commit, page) in [(Txid(4), 5, 2), (Txid(5), 7, 7)] {
+            let mut encoder = Encoder::new(plain_header(size(), commit, txid, UnixMillis(1))).unwrap();
+            let mut bytes = encoder.header_bytes().to_vec();
+            encoder.page(PageNumber(page), &[0xee; 512], &mut bytes).unwrap();
+            encoder.finish(&mut bytes).unwrap();
+            staged.push(Staged { txid, position: Position::default(), is_base: false });
+            let path = local.path(&staged[staged.len() - 1].name());
+            local.disk().open(&path, OpenMode::Create).unwrap().write_all_at(&bytes, 0).unwrap();
+        }
+        let mut table = PageTable::open(&local).unwrap().unwrap();
+        table.catch_up(&local, &staged).unwrap();
+        let mut entries = table.entries();
+        let held: Vec<u32> =
+            (1..=10).filter(|&number| entries.get(PageNumber(number)).unwrap().is_some()).collect();
+        assert_eq!(held, [1, 2, 3, 4, 5, 7]);
     }
 }

@@ -3,7 +3,8 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use replicator::sync::Handle;
+use replicator::sync::{Handle, State, Status};
+use tokio::sync::watch;
 
 use crate::disk::Process;
 use crate::vfs::Vfs;
@@ -16,6 +17,26 @@ pub struct Running {
     pub handle: Handle,
     /// Kept: SQLite looks the VFS up by name.
     pub _vfs: Vfs,
+}
+
+/// Who works with the local state, by what each of them says of itself.
+#[derive(Default)]
+pub struct Watched(Vec<(Arc<Process>, watch::Receiver<Status>)>);
+
+impl Watched {
+    /// Adds one that has just been started.
+    pub fn add(&mut self, process: &Arc<Process>, status: watch::Receiver<Status>) {
+        self.0.retain(|(process, _)| process.is_alive());
+        self.0.push((Arc::clone(process), status));
+    }
+
+    /// The processes at work, if they are more than one.
+    pub fn together(&self) -> Option<Vec<u64>> {
+        let at_work = |status: &watch::Receiver<Status>| status.borrow().state == State::Replicating;
+        let working = self.0.iter().filter(|(process, status)| process.is_alive() && at_work(status));
+        let working: Vec<u64> = working.map(|(process, _)| process.id()).collect();
+        (working.len() > 1).then_some(working)
+    }
 }
 
 /// Ends a process however the work that waits for it ends.

@@ -13,7 +13,7 @@ use futures::FutureExt as _;
 use replicator::host::{Disk as _, with_suffix};
 use replicator::sync::{self, Handle, Options, State, Status};
 
-use super::running::{Doomed, KilledAtEnd, Running};
+use super::running::{Doomed, KilledAtEnd, Running, Watched};
 use super::{Outcome, operator};
 use crate::app::{App, DATABASE, Ledger};
 use crate::choices::{Choices, mix};
@@ -54,6 +54,9 @@ pub struct World {
     pub others: RefCell<Vec<(Arc<Machine>, Arc<History>)>>,
     /// What was wrong with other legal images of a power loss.
     pub crash_images: RefCell<Vec<String>>,
+    /// Replicators that worked at the same time.
+    together: RefCell<Vec<String>>,
+    watched: RefCell<Watched>,
     /// Processes of the replicator so far.
     replicators: RefCell<Vec<u64>>,
     /// Restores under way that test a claim.
@@ -102,6 +105,8 @@ impl World {
             restores_made: Cell::new(0),
             others: RefCell::default(),
             crash_images: RefCell::default(),
+            together: RefCell::default(),
+            watched: RefCell::default(),
             replicators: RefCell::default(),
             audits: RefCell::default(),
             ledger: Arc::default(),
@@ -213,13 +218,25 @@ impl World {
         self.context.event("replicator", Mark::Note, format!("starts, process {}", process.id()));
         let handle = sync::start(host, options(&settings), bucket, sync::Turns::default());
         let (world, mut status, alive) = (Rc::clone(self), handle.status(), Arc::clone(&process));
+        self.watched.borrow_mut().add(&process, handle.status());
         tokio::task::spawn_local(async move {
             while status.changed().await.is_ok() && alive.is_alive() {
+                world.note_company();
                 let now = status.borrow_and_update().clone();
                 world.note_status(&now);
             }
         });
         Running { process, handle, _vfs: vfs }
+    }
+
+    fn note_company(&self) {
+        if let Some(working) = self.watched.borrow().together() {
+            let text = format!("processes {working:?} replicate with the same local state");
+            if self.together.borrow().last() != Some(&text) {
+                self.context.event("replicator", Mark::Violation, text.clone());
+                self.together.borrow_mut().push(text);
+            }
+        }
     }
 
     fn note_status(self: &Rc<Self>, status: &Status) {
@@ -489,6 +506,7 @@ impl World {
             restores_made: self.restores_made.get(),
             idle_requests,
             panics: std::mem::take(&mut *self.panics.lock().expect("plain data")),
+            together: self.together.take(),
         }
     }
 
@@ -540,6 +558,9 @@ pub fn options(settings: &ReplicatorPlan) -> Options {
     options.levels = vec![millis(settings.level_millis), millis(settings.level_millis) * 5];
     options.l0_retention = millis(settings.level_millis) * 2;
     options.l0_retention_check_interval = millis(settings.level_millis);
+    if settings.batch_bytes > 0 {
+        options.max_batch_bytes = settings.batch_bytes.into();
+    }
     options
 }
 

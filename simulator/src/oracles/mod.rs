@@ -1,6 +1,7 @@
 //! What must hold, one file per promise. Each is a pure function of the evidence, and each has a test that shows it
 //! object.
 
+mod alone;
 mod budget;
 mod catches_up;
 mod damage;
@@ -23,7 +24,7 @@ pub use idle::QUIET_MILLIS;
 pub type Check = fn(&Evidence) -> Vec<Violation>;
 
 /// Every oracle, by the name that reports and exit codes use.
-pub const ALL: [(&str, Check); 12] = [
+pub const ALL: [(&str, Check); 13] = [
     (valid::NAME, valid::check),
     (durable::NAME, durable::check),
     (point_in_time::NAME, point_in_time::check),
@@ -36,6 +37,7 @@ pub const ALL: [(&str, Check); 12] = [
     (hygiene::NAME, hygiene::check),
     (budget::NAME, budget::check),
     (survives::NAME, survives::check),
+    (alone::NAME, alone::check),
 ];
 
 /// Asks every oracle.
@@ -108,6 +110,7 @@ pub(crate) mod fixture {
             restores_made: 0,
             idle_requests: std::collections::BTreeMap::new(),
             panics: Vec::new(),
+            together: Vec::new(),
         };
         (evidence, images)
     }

@@ -55,6 +55,7 @@ impl Draw<'_> {
             level_millis: self.pick("again.level", &[10_000, 1_000, 5_000]),
             watch: self.on("again.watch", 70),
             slots: self.pick("again.slots", &[4, 1, 2]),
+            batch_bytes: self.pick("again.batch", &[0, 20_000, 200_000]),
             pace: self.pace("again.pace"),
         }
     }
