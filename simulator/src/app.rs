@@ -94,6 +94,8 @@ pub struct App {
     pub incarnation: u64,
     /// Simulated millisecond after which no new step starts.
     pub until_millis: u64,
+    /// Another process may be stopped inside SQLite, where it can hold what every reader needs for a moment.
+    pub stopped_company: bool,
 }
 
 impl App {
@@ -167,7 +169,7 @@ impl App {
         for _ in 0..50 {
             match self.open() {
                 Ok(connection) => return Some(connection),
-                Err(error) if is_busy(&error) => fiber::suspend(Pause::Sleep(100)),
+                Err(error) if self.is_busy(&error) => fiber::suspend(Pause::Sleep(100)),
                 Err(error) => {
                     self.complain(format!("cannot open the database: {error}"));
                     return None;
@@ -176,6 +178,15 @@ impl App {
         }
         self.complain("cannot open the database: busy fifty times".into());
         None
+    }
+
+    fn is_busy(&self, error: &rusqlite::Error) -> bool {
+        // A schema change by another connection while a statement is prepared counts as contention too.
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::SchemaChanged) => true,
+            Some(ErrorCode::FileLockingProtocolFailed) => self.stopped_company,
+            _ => false,
+        }
     }
 
     fn complain(&self, text: String) {
@@ -203,7 +214,7 @@ impl App {
         }
         match result {
             Ok(committed) => ledger.commits += u64::from(committed),
-            Err(error) if is_busy(&error) => ledger.busy += 1,
+            Err(error) if self.is_busy(&error) => ledger.busy += 1,
             Err(error) => {
                 drop(ledger);
                 self.complain(format!("{step:?}: {error}"));
@@ -269,14 +280,16 @@ impl App {
                 tx.commit()?;
                 Ok(true)
             }
-            Step::Vacuum if self.is_large() => Ok(false),
             Step::Vacuum => {
                 let regrow = self.choices().below("app.regrow", instance, 2) == 1;
                 if regrow {
                     db.execute("DELETE FROM t WHERE id % 2 = 1", [])?;
                 }
-                let vacuum = if self.plan.auto_vacuum { "PRAGMA incremental_vacuum" } else { "VACUUM" };
-                db.execute_batch(vacuum)?;
+                if self.plan.auto_vacuum {
+                    db.execute_batch("PRAGMA incremental_vacuum")?;
+                } else if !self.is_large() {
+                    db.execute_batch("VACUUM")?;
+                }
                 if regrow {
                     self.come_and_go(db, instance)?;
                 }
@@ -308,7 +321,8 @@ impl App {
 
     /// Whether a `VACUUM` would write so much that a run of many of them does not fit in memory.
     fn is_large(&self) -> bool {
-        self.history.head().is_some_and(|head| self.history.state(head).pages > 4000)
+        let head = self.history.head().map(|head| self.history.state(head));
+        head.is_some_and(|head| u64::from(head.pages) * u64::from(head.page_size) > 16 << 20)
     }
 
     /// Rows that come and go in one transaction: the file may be longer afterwards, by pages that are free again and
@@ -364,12 +378,4 @@ impl App {
 
 fn checksum(body: &[u8]) -> i64 {
     (crate::history::hash_bytes(body) >> 20) as i64
-}
-
-fn is_busy(error: &rusqlite::Error) -> bool {
-    // A schema change by another connection while a statement is prepared counts as contention too.
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::SchemaChanged)
-    )
 }

@@ -131,8 +131,8 @@ pub struct Evidence {
     pub idle_requests: BTreeMap<&'static str, u64>,
     /// Panics of product code.
     pub panics: Vec<String>,
-    /// Replicators of one machine that worked at the same time.
-    pub together: Vec<String>,
+    /// Replicators of one machine that worked at the same time, and when that was seen, in simulated milliseconds.
+    pub together: Vec<(u64, String)>,
 }
 
 impl Evidence {

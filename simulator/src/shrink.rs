@@ -127,6 +127,7 @@ fn settings() -> Vec<Edit> {
         Box::new(|plan| plan.app.value_bytes = 100),
         Box::new(|plan| plan.replicator.watch = false),
         Box::new(|plan| plan.replicator.slots = 4),
+        Box::new(|plan| plan.replicator.batch_bytes = 0),
         Box::new(|plan| plan.replicator.truncate_pages = 0),
         Box::new(|plan| plan.replicator.checkpoint_pages = 1000),
         Box::new(|plan| plan.replicator.checkpoint_millis = 60_000),

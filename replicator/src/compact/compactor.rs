@@ -82,6 +82,8 @@ struct State {
     noted: Vec<Entry>,
     /// Listings under way.
     listings: usize,
+    /// How often what was known stopped counting: a listing that began before tells nothing reliable.
+    doubts: u64,
     /// Files on this host that were published and wait for level 1.
     copies: Copies,
     /// When each compaction level was last brought up to date, by level number.
@@ -111,10 +113,12 @@ impl Compactor {
         Self { host, bucket, settings, began, running, state: Mutex::default() }
     }
 
-    /// To be called before a listing that is to be adopted: what is published until then may be missing in it.
-    pub fn begin_listing(&self) -> Listing<'_> {
-        self.state().listings += 1;
-        Listing(self)
+    /// To be called before a listing that is to be adopted: what is published from here to its adoption may be missing in
+    /// it.
+    pub fn begin_listing(&self) -> PendingListing<'_> {
+        let mut state = self.state();
+        state.listings += 1;
+        PendingListing { compactor: self, doubts: state.doubts }
     }
 
     /// Takes note of a file that was published by somebody else in this process.
@@ -145,7 +149,7 @@ impl Compactor {
 
     /// Lists the bucket anew before the next decision: a request whose answer was lost may have changed it.
     pub fn distrust(&self) {
-        self.state().inventory = None;
+        self.state().doubt();
     }
 
     /// What the bucket holds, as far as is known; `None` if it must be listed first.
@@ -203,7 +207,7 @@ impl Compactor {
         let mut state = self.state();
         state.merge_failed = result.is_err().then_some(now);
         if result.is_err() {
-            state.inventory = None;
+            state.doubt();
         }
         result.map(|()| report)
     }
@@ -232,9 +236,10 @@ impl Compactor {
     pub async fn enforce_retention(&self, now: UnixMillis) -> Result<Released> {
         let _running = self.running.lock().await;
         let mut released = Released::default();
+        let believable = self.believable(now);
         // Before, not after: a file that is published meanwhile, and is old already, takes it back.
-        self.state().retained = Some(self.believable(now));
-        let result = self.delete_expired(now, &mut released).await;
+        self.state().retained = Some(believable);
+        let result = self.delete_expired(believable, &mut released).await;
         let complete = result.is_ok() && released.failures.is_empty();
         let mut state = self.state();
         state.delete_failed = (!complete).then_some(now);
@@ -242,7 +247,7 @@ impl Compactor {
             state.retained = None;
         }
         if result.is_err() {
-            state.inventory = None;
+            state.doubt();
         }
         result.map(|()| released)
     }
@@ -295,8 +300,8 @@ impl Compactor {
         Ok(Merged { name, size, inputs })
     }
 
+    /// `now` is a time that is believed.
     async fn delete_expired(&self, now: UnixMillis, released: &mut Released) -> Result<()> {
-        let now = self.believable(now);
         let retention = self.settings.retention;
         let mut inventory = self.current().await?;
         let mut expired = retention.expired(&inventory, now);
@@ -353,13 +358,18 @@ impl Compactor {
     }
 
     async fn list(&self) -> Result<Inventory> {
-        self.state().inventory = None;
-        let listing = self.begin_listing();
-        let listed = Inventory::load(&*self.bucket).await?;
-        for name in listed.undersized() {
-            tracing::warn!(%name, location = self.bucket.location(), "object is too small to be an LTX file");
+        loop {
+            self.state().doubt();
+            let listing = self.begin_listing();
+            let listed = Inventory::load(&*self.bucket).await?;
+            for name in listed.undersized() {
+                tracing::warn!(%name, location = self.bucket.location(), "object is too small to be an LTX file");
+            }
+            listing.adopt(listed);
+            if let Some(inventory) = self.inventory() {
+                return Ok(inventory);
+            }
         }
-        Ok(listing.adopt(listed))
     }
 
     fn levels(&self) -> impl Iterator<Item = (Level, Duration)> {
@@ -373,18 +383,26 @@ impl Compactor {
 }
 
 /// A listing under way, see [`Compactor::begin_listing`].
-pub struct Listing<'a>(&'a Compactor);
+#[must_use = "what is published is noted for as long as this lives"]
+pub struct PendingListing<'a> {
+    compactor: &'a Compactor,
+    doubts: u64,
+}
 
-impl Listing<'_> {
-    /// Takes what was listed, and what was published meanwhile. Returns both.
-    pub fn adopt(self, listed: Inventory) -> Inventory {
-        self.0.state().replace(listed).clone()
+impl PendingListing<'_> {
+    /// Takes what was listed, and what was published meanwhile; unless something happened since it began that makes a
+    /// new listing necessary.
+    pub fn adopt(self, listed: Inventory) {
+        let mut state = self.compactor.state();
+        if state.doubts == self.doubts {
+            state.replace(listed);
+        }
     }
 }
 
-impl Drop for Listing<'_> {
+impl Drop for PendingListing<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = self.compactor.state();
         state.listings -= 1;
         if state.listings == 0 && state.inventory.is_some() {
             state.noted.clear();
@@ -394,7 +412,7 @@ impl Drop for Listing<'_> {
 
 impl State {
     /// Takes a listing, and what was published while it was made.
-    fn replace(&mut self, mut listed: Inventory) -> &Inventory {
+    fn replace(&mut self, mut listed: Inventory) {
         if !planted!("listing-forgets-what-came-meanwhile") {
             self.noted.iter().for_each(|&entry| listed.insert(entry));
         }
@@ -403,7 +421,13 @@ impl State {
             let done = &mut self.done[usize::from(level.number())];
             *done = done.or_else(|| listed.newest(level).and_then(|entry| entry.modified));
         }
-        self.inventory.insert(listed)
+        self.inventory = Some(listed);
+    }
+
+    /// What is known may be wrong.
+    fn doubt(&mut self) {
+        self.inventory = None;
+        self.doubts += 1;
     }
 
     fn note(&mut self, entry: Entry) {

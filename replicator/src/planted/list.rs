@@ -411,6 +411,13 @@ pub const BUGS: &[Bug] = &[
     ),
     bug(
         Part::Restore,
+        "smallest-full-copy",
+        "restore-valid",
+        "of two full copies of one name the smaller is restored, though it may be one of a failed attempt",
+        "ours: seed 20000137",
+    ),
+    bug(
+        Part::Restore,
         "moments-of-level-0-only",
         "point-in-time",
         "a point in time is looked for among level-0 files only",

@@ -77,8 +77,10 @@ impl Retention {
         now: UnixMillis,
     ) -> Vec<LtxName> {
         let floor = self.floor(inventory, now);
+        // Of level 0 the newest stays, whatever it holds: it tells a chain that ended from one that went on.
+        let newest = inventory.newest(Level::L0).map(|entry| entry.name.max);
         let is_outlived = |name: &&LtxName| match name.level {
-            Level::L0 => name.max < floor && !self.level0.is_zero(),
+            Level::L0 => name.max <= floor && Some(name.max) < newest && !self.level0.is_zero(),
             _ => name.max < floor || name.max == floor && !name.is_base(),
         };
         others.into_iter().filter(is_outlived).copied().collect()

@@ -41,13 +41,13 @@ pub(super) async fn restore(
     }
     let chosen = progress.continue_with(context, &files, want);
     let chosen: Arc<[File]> = mind_the_cut(context, want, chosen, &cut)?.into();
-    if let (Target::Timestamp(_), Want::Exactly(txid)) = (context.options.target, want) {
-        moment::confirm(context.bucket, &files, txid, if context.options.dry_run { &[] } else { &chosen })
-            .await?;
-    }
     let plan = describe(progress.applied.iter().chain(chosen.iter()));
     if context.options.dry_run {
+        // The times between which the state was found are not confirmed: that can take as long as a restore.
         return Ok(Report::Planned(plan));
+    }
+    if let (Target::Timestamp(_), Want::Exactly(txid)) = (context.options.target, want) {
+        moment::confirm(context.bucket, &files, txid, &chosen, context.options.parallelism).await?;
     }
     context.progress.step(Step::Fetching);
     context.progress.planned(&describe(chosen.iter()));
@@ -100,6 +100,8 @@ async fn want(context: Context<'_>, files: &mut [File]) -> Result<Want, Failure>
         // The plan will fail and say why.
         Moment::Nothing => Ok(Want::Newest),
         Moment::TooEarly { oldest, captured } => {
+            let parallelism = context.options.parallelism;
+            moment::confirm(context.bucket, files, Txid(0), &[], parallelism).await?;
             let captured = jiff::Timestamp::from_millisecond(captured.0)
                 .map_or_else(|_| format!("{} ms", captured.0), |time| time.to_string());
             let message = format!("the oldest restorable state is transaction {oldest} of {captured}");

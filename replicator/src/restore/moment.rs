@@ -7,6 +7,7 @@
 //! A header by itself proves nothing: the checksum stands at the end of its file. The search depends on the two files
 //! between which it ends, and these are held to their checksums; one that lies about any other time cannot move it.
 
+use std::cmp::Reverse;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -88,7 +89,10 @@ pub(super) async fn leave_out_later(
             break;
         };
         let header = read_header(bucket, &snapshot).await;
-        if header.map_err(|error| Failure::of_object(&snapshot.key, error))?.timestamp < time {
+        let captured = header.map_err(|error| Failure::of_object(&snapshot.key, error))?.timestamp;
+        if captured < time {
+            let kept = files.iter_mut().filter(|file| **file == snapshot);
+            kept.for_each(|file| file.captured = Some(captured));
             break;
         }
         let others: Vec<_> = files.iter().filter(|file| **file != snapshot).cloned().collect();
@@ -112,37 +116,57 @@ async fn captured(bucket: &dyn Bucket, files: &mut [plan::File], state: Txid) ->
 
 /// Reads the files between which the search for `state` ended to their checksums, except those in `chosen`: who applies
 /// them does the same.
+///
+/// # Errors
+/// `ErrorKind::Corrupt` if one of them is damaged, or is not the one whose header was read.
 pub(super) async fn confirm(
     bucket: &Arc<dyn Bucket>,
     files: &[plan::File],
     state: Txid,
     chosen: &[plan::File],
+    parallelism: NonZeroUsize,
 ) -> Result<(), Failure> {
     let read = || files.iter().filter(|file| file.captured.is_some() && !planted!("moment-on-trust"));
-    let before = read().filter(|file| file.name.max <= state).max_by_key(|file| file.name.max);
-    let after = read().filter(|file| file.name.max > state).min_by_key(|file| file.name.max);
+    // Of several files that end there, the lowest level dates the state.
+    let before = read()
+        .filter(|file| file.name.max <= state)
+        .max_by_key(|file| (file.name.max, Reverse(file.name.level)));
+    let after =
+        read().filter(|file| file.name.max > state).min_by_key(|file| (file.name.max, file.name.level));
     for file in before.into_iter().chain(after).filter(|file| !chosen.contains(file)) {
-        read_whole(bucket, file).await?;
+        let object = Object { key: file.key.clone(), size: file.size };
+        let fetcher = Fetcher::new(bucket.clone(), vec![object], parallelism);
+        read_whole(fetcher, file).await?.map_err(|error| {
+            let hint =
+                if state == Txid(0) { String::new() } else { format!("; -txid {state} gives the one found") };
+            let context =
+                format!("cannot tell which state was the newest before that time{hint}: {}", file.key);
+            error.context(context)
+        })?;
     }
     Ok(())
 }
 
-/// Reads a file, and says so if it is damaged, or not the one whose header was read.
-async fn read_whole(bucket: &Arc<dyn Bucket>, file: &plan::File) -> Result<(), Failure> {
-    let object = Object { key: file.key.clone(), size: file.size };
-    let mut fetcher = Fetcher::new(bucket.clone(), vec![object], NonZeroUsize::MIN);
+/// Reads a file. The inner error is about its content.
+async fn read_whole(mut fetcher: Fetcher, file: &plan::File) -> Result<Result<()>, Failure> {
     let mut decoder = Decoder::new();
     while let Some(fetched) = fetcher.next().await? {
         for chunk in &fetched.chunks {
             decoder.push(chunk);
-            while let Some(event) = decoder.next().map_err(|error| error.context(&file.key))? {
-                if let Event::Header(header) = event {
-                    file.check_time(&header).map_err(|error| error.context(&file.key))?;
-                }
+            if let Err(error) = decode(&mut decoder, file) {
+                return Ok(Err(error));
             }
         }
     }
-    decoder.finish().map_err(|error| error.context(&file.key))?;
+    Ok(decoder.finish().map(drop))
+}
+
+fn decode(decoder: &mut Decoder, file: &plan::File) -> Result<()> {
+    while let Some(event) = decoder.next()? {
+        if let Event::Header(header) = event {
+            file.check_time(&header)?;
+        }
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::fmt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
 use crate::ltx::{Header, Txid};
-use crate::replica::LtxName;
+use crate::replica::{Level, LtxName};
 
 /// An LTX file of a replica, as listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,8 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Whether the header, now under a checksum, is of the time for which the file was chosen.
+    /// Whether a header, for which the checksum at the end of the file will vouch, bears the time for which the file was
+    /// chosen.
     ///
     /// # Errors
     /// `ErrorKind::Corrupt` if not.
@@ -165,8 +166,12 @@ fn gap_after(files: &[File], reached: Txid) -> Option<(Txid, Txid)> {
 
 /// Greedy choice; `end` is known to be reachable.
 fn choose(files: &[File], end: Txid, have: Option<Txid>) -> Vec<File> {
-    // Among files that reach equally far, the smallest costs least; a snapshot wins a tie.
-    let better = |file: &&File| (file.name.max, std::cmp::Reverse(file.size), file.name.level);
+    // Among files that reach equally far a snapshot is best: a full copy in level 0 under the same name may be one of a
+    // failed attempt, which the store applied after retention had deleted the one that counts. Then the smallest.
+    let better = |file: &&File| {
+        let is_snapshot = file.name.level == Level::SNAPSHOT && !planted!("smallest-full-copy");
+        (file.name.max, is_snapshot, std::cmp::Reverse(file.size), file.name.level)
+    };
     let mut candidates: Vec<&File> = files.iter().filter(|file| file.name.max <= end).collect();
     candidates.sort_unstable_by_key(|file| file.name.min);
     let mut chosen = Vec::new();
@@ -195,7 +200,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::replica::Level;
 
     fn file(level: u8, min: u64, max: u64) -> File {
         let name = LtxName { level: Level::new(level).unwrap(), min: Txid(min), max: Txid(max) };
@@ -320,5 +324,18 @@ mod tests {
         let chosen = plan(&files, Want::Newest, Some(Txid(6))).unwrap();
         assert_eq!(ranges(&chosen), [(1, 4, 9), (0, 10, 10)]);
         assert!(plan(&files, Want::Exactly(Txid(6)), Some(Txid(6))).unwrap().is_empty());
+    }
+
+    /// Simulated seed 20000137: a failed attempt's full copy came in after retention had deleted the one that counts.
+    #[test]
+    fn of_two_full_copies_of_one_name_the_snapshot_is_restored() {
+        let named = |level, size| {
+            let name = LtxName { level, min: Txid(1), max: Txid(1) };
+            File { key: name.to_string(), name, size, created: None, captured: None }
+        };
+        for size in [50, 500] {
+            let files = [named(Level::L0, size), named(Level::SNAPSHOT, 200)];
+            assert_eq!(plan(&files, Want::Newest, None).unwrap(), [files[1].clone()]);
+        }
     }
 }

@@ -182,13 +182,8 @@ fn read_header(local: &LocalState, staged: &Staged) -> Result<Header> {
 /// copied back, all of them: then nothing keeps the next writer from restarting the log before they are.
 fn is_continuous(source: &Source, chain: &Chain) -> Result<bool> {
     let position = chain.newest.position;
-    let header = source.files().wal_header()?;
-    let frame_checksum = match &header {
-        Some(header) if position.frame > 0 => source.files().frame_checksum(header, position.frame)?,
-        _ => None,
-    };
-    let facts = source.files().db_facts()?;
-    let untouched = saved_facts(&chain.local)? == Some(facts);
+    // Before the frame is read from the file: one that SQLite passed over may be there still, and be overwritten by a
+    // commit that makes the log long enough.
     let is_held = source.index().is_some_and(|index| {
         let same_log = (index.salt1, index.salt2) == (position.salt1, position.salt2);
         same_log
@@ -198,6 +193,13 @@ fn is_continuous(source: &Source, chain: &Chain) -> Result<bool> {
                 Ordering::Greater => index.backfilled < index.max_frame,
             }
     });
+    let header = source.files().wal_header()?;
+    let frame_checksum = match &header {
+        Some(header) if position.frame > 0 => source.files().frame_checksum(header, position.frame)?,
+        _ => None,
+    };
+    let facts = source.files().db_facts()?;
+    let untouched = saved_facts(&chain.local)? == Some(facts);
     let proved = continuity(&position, header.as_ref(), frame_checksum) == Continuity::Proved;
     let proved = proved && planted!("resume-on-a-complete-log", true, is_held);
     Ok(planted!("resume-on-trust", true, untouched && proved))

@@ -56,18 +56,21 @@ impl UploadEnd {
 pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) -> UploadEnd {
     let mut backoff = shared.backoff();
     let turn = shared.turns.take().await;
-    let inventory = loop {
+    let contact = loop {
         let listing = shared.compactor.begin_listing();
         match look(&shared, &staged).await {
             Ok(inventory) => {
-                listing.adopt(inventory.clone());
-                break inventory;
+                let contact = contact(&staged, &inventory);
+                listing.adopt(inventory);
+                break contact;
             }
-            Err(error) => shared.wait_after("list the replica", error, &mut backoff).await,
+            Err(error) => {
+                drop(listing);
+                shared.wait_after("list the replica", error, &mut backoff).await;
+            }
         }
     };
     let mut sight = Sight::new(Arc::clone(&shared.host.clock), &shared.options);
-    let contact = contact(&staged, &inventory);
     match contact {
         Contact::Rebase { next, reason } => return UploadEnd::Rebase { next, reason: reason.to_owned() },
         Contact::Continue { replicated } => {

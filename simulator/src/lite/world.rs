@@ -25,7 +25,7 @@ use crate::evidence::{Claim, Evidence, RestoreRun, Violation};
 use crate::fiber;
 use crate::history::{History, StateId};
 use crate::oracles::{QUIET_MILLIS, STOP_MILLIS};
-use crate::plan::{Plan, ReplicatorPlan};
+use crate::plan::{Happening, Plan, ReplicatorPlan};
 use crate::simhost;
 use crate::store::{Client, Cloud, Stored, Weather};
 use crate::vfs::Vfs;
@@ -55,7 +55,7 @@ pub struct World {
     /// What was wrong with other legal images of a power loss.
     pub crash_images: RefCell<Vec<String>>,
     /// Replicators that worked at the same time.
-    together: RefCell<Vec<String>>,
+    together: RefCell<Vec<(u64, String)>>,
     watched: RefCell<Watched>,
     /// Processes of the replicator so far.
     replicators: RefCell<Vec<u64>>,
@@ -151,6 +151,11 @@ impl World {
             stop: std::sync::atomic::AtomicBool::new(false),
             incarnation: self.next_incarnation(),
             until_millis: self.plan.run_millis,
+            stopped_company: self
+                .plan
+                .faults
+                .iter()
+                .any(|fault| matches!(fault.what, Happening::Pause { app: false, .. })),
         });
         self.context.event("app", Mark::Note, format!("starts, process {}", process.id()));
         let writers = (0..u64::from(self.plan.app.writers))
@@ -232,9 +237,9 @@ impl World {
     fn note_company(&self) {
         if let Some(working) = self.watched.borrow().together() {
             let text = format!("processes {working:?} replicate with the same local state");
-            if self.together.borrow().last() != Some(&text) {
+            if self.together.borrow().last().is_none_or(|(_, last)| *last != text) {
                 self.context.event("replicator", Mark::Violation, text.clone());
-                self.together.borrow_mut().push(text);
+                self.together.borrow_mut().push((self.context.timeline.millis(), text));
             }
         }
     }
@@ -450,6 +455,7 @@ impl World {
             stop: std::sync::atomic::AtomicBool::new(true),
             incarnation: 0,
             until_millis: 0,
+            stopped_company: false,
         };
         let check = || {
             let db = app.look()?;
