@@ -12,8 +12,8 @@ use super::{Call, Inode, Machine, Process, raw};
 
 /// Watches one database through the VFS; called between SQLite's own steps, never inside another disk call.
 pub trait Observer: Send + Sync {
-    /// SQLite is about to make a call on the database, its WAL or its WAL-index.
-    fn before_call(&self, machine: &Machine);
+    /// SQLite, in a process of `role`, is about to make a call on the database, its WAL or its WAL-index.
+    fn before_call(&self, machine: &Machine, role: &str);
     /// SQLite wrote a page of the database file.
     fn wrote_database(&self, offset: u64, data: &[u8]);
     /// SQLite changed the length of the database file.

@@ -60,6 +60,8 @@ struct Inner {
     checksum: [u32; 2],
     header: Option<wal::WalHeader>,
     last_head: [u8; 48],
+    /// The WAL-index describes another file than the WAL, and the application has not looked yet.
+    foreign_index: bool,
     /// The database as it was seen to contradict itself: lost checkpointed pages, unreadable WAL.
     anomalies: Vec<String>,
 }
@@ -274,6 +276,7 @@ impl Inner {
             checksum: [0; 2],
             header: None,
             last_head: [0; 48],
+            foreign_index: false,
             anomalies: Vec::new(),
         }
     }
@@ -373,6 +376,12 @@ fn native(head: &[u8; 48], at: usize) -> u32 {
 }
 
 impl History {
+    /// Whether the file of the WAL has the salts that a WAL-index names.
+    fn is_of_the_log(&self, machine: &Machine, salt: [u8; 8]) -> bool {
+        let bytes = machine.peek_at(&self.wal, 0, wal::HEADER as usize).unwrap_or_default();
+        wal::header(&bytes).is_some_and(|header| header.salt == salt)
+    }
+
     /// Takes the frames that SQLite published since the last look.
     fn published(&self, inner: &mut Inner, machine: &Machine, max_frame: u32) -> Result<(), String> {
         let header = match inner.header {
@@ -411,17 +420,30 @@ impl History {
 }
 
 impl Observer for History {
-    fn before_call(&self, machine: &Machine) {
+    fn before_call(&self, machine: &Machine, role: &str) {
         let Some(head) = machine.wal_index_head::<96>(&self.wal_index) else { return };
         let (first, second) = head.split_at(48);
         let head: [u8; 48] = first.try_into().expect("48 bytes");
         let mut inner = self.lock();
         // Two equal copies, initialised: otherwise SQLite itself is still writing it.
-        if head == inner.last_head || first != second || head[12] == 0 {
+        if first != second || head[12] == 0 {
+            return;
+        }
+        if head == inner.last_head {
+            if inner.foreign_index && role == "app" {
+                inner.foreign_index = false;
+                inner.anomalies.push("the application met a WAL-index of another file's WAL".into());
+            }
             return;
         }
         inner.last_head = head;
         let (max_frame, salt) = (native(&head, 16), head[32..40].try_into().expect("eight bytes"));
+        // Whoever is opening the database while it is replaced can come to the old log and the new index, and if nobody
+        // else has it open SQLite rebuilds the one from the other. It must have left before the application comes.
+        inner.foreign_index = salt != inner.salt && max_frame > 0 && !self.is_of_the_log(machine, salt);
+        if inner.foreign_index {
+            return;
+        }
         if salt != inner.salt || max_frame < inner.max_frame {
             inner.check_base();
             (inner.salt, inner.max_frame, inner.header) = (salt, 0, None);
@@ -456,7 +478,7 @@ impl Observer for History {
 
     /// A rollback-journal commit, unless there is a WAL: then it was a checkpoint.
     fn released_database(&self, machine: &Machine) {
-        self.before_call(machine);
+        self.before_call(machine, "");
         let mut inner = self.lock();
         let no_wal = machine.peek_len(&self.wal).is_none_or(|len| len == 0);
         if std::mem::take(&mut inner.base_dirty) && no_wal {

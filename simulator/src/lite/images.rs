@@ -49,6 +49,13 @@ pub async fn judge(world: &Rc<World>) {
 
 /// Whether there is a database on the image; an error if it is not what it must be.
 fn boots(world: &World, machine: &Arc<Machine>, acknowledged: Option<StateId>) -> Result<bool, String> {
+    let Some(copy) = world.rolled_back(machine) else { return is_sound(world, machine, acknowledged) };
+    let verdict = is_sound(world, &copy, acknowledged);
+    copy.scrap();
+    verdict
+}
+
+fn is_sound(world: &World, machine: &Arc<Machine>, acknowledged: Option<StateId>) -> Result<bool, String> {
     let images = world.history.recoverable(machine);
     if images.is_empty() {
         // SQLite does not make the name of a new database durable before its first journal.

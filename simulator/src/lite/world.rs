@@ -344,19 +344,27 @@ impl World {
     /// The disk keeps what it must.
     pub fn lose_power(&self) {
         self.machine.power_loss();
-        // A rollback journal that is left is played back by whoever opens the database first: what counts is what then
-        // is there. Seen on a copy, so that it stays for the one who comes first here.
-        let journal = with_suffix(Path::new(DATABASE), "-journal");
-        let state = if self.machine.peek_len(&journal).is_some_and(|len| len > 0) {
-            let copy = self.machine.crash_image(0);
-            let _ = self.examine_database(&copy);
-            let state = self.history.resume(&copy);
-            copy.scrap();
-            state
-        } else {
-            self.history.resume(&self.machine)
+        let state = match self.rolled_back(&self.machine) {
+            Some(copy) => {
+                let state = self.history.resume(&copy);
+                copy.scrap();
+                state
+            }
+            None => self.history.resume(&self.machine),
         };
         self.context.event("app", Mark::Note, format!("the disk now holds state {state:?}"));
+    }
+
+    /// A copy of a disk after the rollback journal that is left on it has been played back; `None` if there is none.
+    ///
+    /// Whoever opens the database first plays it back, and what counts is what then is there. Seen on a copy, so that it
+    /// stays for the one who comes first here.
+    pub fn rolled_back(&self, machine: &Arc<Machine>) -> Option<Arc<Machine>> {
+        let journal = with_suffix(Path::new(DATABASE), "-journal");
+        machine.peek_len(&journal).filter(|&len| len > 0)?;
+        let copy = machine.crash_image(0);
+        let _ = self.examine_database(&copy);
+        Some(copy)
     }
 
     /// The machine's clock, about to be set wrong.

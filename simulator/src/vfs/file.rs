@@ -102,7 +102,7 @@ impl OpenFile {
     /// Lets the observer see what has happened since the last call, before anybody else may run.
     fn look(&self) {
         if let Some(observer) = self.observer() {
-            observer.before_call(self.process().machine());
+            observer.before_call(self.process().machine(), self.process().role());
         }
     }
 }
