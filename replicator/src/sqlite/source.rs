@@ -11,7 +11,7 @@ use super::reader::Reader;
 use super::view::{DbFacts, FileIdentity, PinnedView, SourceFiles};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Disk, DiskFile, FileMetadata, Host, OpenMode, with_suffix};
-use crate::wal::{IndexHeader, Position};
+use crate::wal::{self, IndexHeader, Position};
 
 /// How far a checkpoint may go to let the log restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub struct Source {
     /// Outside any transaction except during a hand-over.
     spare: Reader,
     files: Arc<SourceFiles>,
-    header: DbHeader,
+    writer_version: u32,
     /// Salts and length of the log if all of it was in the database file when the pin was taken.
     complete_at_pin: Option<(u32, u32, u32)>,
     /// How often in a row the pin was taken while all of the log was in the database file. Once should put it on read
@@ -95,9 +95,14 @@ impl Source {
         let mut bytes = [0; DbHeader::SIZE];
         // A file that is shorter leaves zeros, which are no header.
         db.read_full_at(&mut bytes, 0).map_err(|error| io("read the header of", error))?;
-        let header = DbHeader::parse(&bytes).ok_or_else(|| not_a_database(path))?;
+        let header = DbHeader::parse(&bytes);
+        if header.is_none() && !has_log(host.disk.as_ref(), path) {
+            return Err(not_a_database(path));
+        }
+        // A power loss in the middle of a checkpoint can spoil page 1 in the file; the log still has it then, and SQLite
+        // says below whether that is so.
         let mut holder = Reader::open(path, vfs, busy_timeout)?;
-        if !header.is_wal {
+        if header.is_some_and(|header| !header.is_wal) {
             ensure_wal_mode(&holder, path)?;
         }
         holder.begin(path)?;
@@ -121,7 +126,7 @@ impl Source {
             holder,
             spare,
             files,
-            header,
+            writer_version: header.map_or(0, |header| header.writer_version),
             complete_at_pin: None,
             rests: 0,
             reaches: None,
@@ -136,10 +141,10 @@ impl Source {
         Ok(Opened::Ready(Box::new(source)))
     }
 
-    /// The header as it was on open.
+    /// `SQLITE_VERSION_NUMBER` of the library that had last written the file when it was opened; 0 if unknown.
     #[must_use]
-    pub fn header(&self) -> &DbHeader {
-        &self.header
+    pub fn writer_version(&self) -> u32 {
+        self.writer_version
     }
 
     /// The open files, for readers of pages and frames.
@@ -388,6 +393,11 @@ fn open_db_file(
         }
     }
     disk.open(path, OpenMode::Read).map(|file| Some(Arc::from(file))).or_else(absent)
+}
+
+/// Whether there are frames beside the database.
+fn has_log(disk: &dyn Disk, path: &Path) -> bool {
+    disk.metadata(&with_suffix(path, "-wal")).is_ok_and(|log| log.len > wal::HEADER_SIZE as u64)
 }
 
 fn ensure_wal_mode(reader: &Reader, path: &Path) -> Result<()> {

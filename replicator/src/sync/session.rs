@@ -146,7 +146,7 @@ pub fn start(
 
 /// The application's own SQLite can damage the database, whatever we do.
 fn warn_of_old_engine(source: &Source, options: &Options) {
-    let version = source.header().writer_version;
+    let version = source.writer_version();
     if engine_is_affected(version) {
         let version = format!("{}.{}.{}", version / 1_000_000, version / 1000 % 1000, version % 1000);
         tracing::warn!(
