@@ -324,3 +324,18 @@ fn a_long_run_stays_bounded() {
     // Window 4 h plus grace 24 min, served from a snapshot up to 2 h older: at most 384 minutes of history.
     assert!(counts[0] < 20 && counts[1] <= 194 && counts[2] <= 40 && counts[9] <= 4, "{counts:?}");
 }
+
+/// Simulated seed 20008035: the file of the snapshot's own transaction stayed for ever. The newest of level 0 must.
+#[test]
+fn a_damaged_file_of_level0_goes_with_the_snapshot_of_its_transaction() {
+    let damaged = entry(0, 5, 5, 0).name;
+    let outlived = |level0_minutes: u64, newest: u64, hours: i64| {
+        let files = inventory(&[entry(9, 1, 5, 0), entry(0, newest, newest, 0)]);
+        let expired = retention(1, level0_minutes).outlived([&damaged], &files, UnixMillis(hours * HOUR));
+        expired == [damaged]
+    };
+    assert!(outlived(5, 6, 2));
+    assert!(!outlived(5, 6, 1), "the snapshot is young");
+    assert!(!outlived(5, 4, 2), "it is the newest of level 0");
+    assert!(!outlived(0, 6, 2), "level 0 is kept for ever");
+}
