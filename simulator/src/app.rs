@@ -3,6 +3,7 @@
 //! Runs inside fibers, one per connection. It knows nothing of the replicator; what it may not tolerate (any error
 //! but "busy", or a wrong answer) is written down as a complaint.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
@@ -249,12 +250,10 @@ impl App {
             }
             Step::Savepoint => {
                 let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                self.insert(&tx, instance, 0)?;
+                self.insert(&tx, instance, 0..1)?;
                 tx.execute_batch("SAVEPOINT s; DELETE FROM t; ROLLBACK TO s; RELEASE s;")?;
                 let kept = tx.last_insert_rowid();
-                for part in 1..10 {
-                    self.insert(&tx, instance, part)?;
-                }
+                self.insert(&tx, instance, 1..10)?;
                 tx.execute("DELETE FROM t WHERE id > ?", [kept])?;
                 tx.commit()?;
                 Ok(true)
@@ -262,9 +261,7 @@ impl App {
             Step::Rollback => {
                 let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 tx.execute_batch("PRAGMA cache_size=10;")?;
-                for part in 0..30 {
-                    self.insert(&tx, instance, part)?;
-                }
+                self.insert(&tx, instance, 0..30)?;
                 tx.rollback()?;
                 db.execute_batch("PRAGMA cache_size=-2000;")?;
                 Ok(false)
@@ -329,20 +326,16 @@ impl App {
     /// so were never logged. Where it had been longer before, their old content shows again.
     fn come_and_go(&self, db: &mut Connection, instance: u64) -> rusqlite::Result<()> {
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        self.insert(&tx, instance, 100)?;
+        self.insert(&tx, instance, 100..101)?;
         let kept = tx.last_insert_rowid();
-        for part in 101..120 {
-            self.insert(&tx, instance, part)?;
-        }
+        self.insert(&tx, instance, 101..120)?;
         tx.execute("DELETE FROM t WHERE id > ?", [kept])?;
         tx.commit()
     }
 
     fn rows(&self, db: &mut Connection, instance: u64, rows: u64) -> rusqlite::Result<bool> {
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for part in 0..rows {
-            self.insert(&tx, instance, part)?;
-        }
+        self.insert(&tx, instance, 0..rows)?;
         tx.commit()?;
         Ok(true)
     }
@@ -355,10 +348,13 @@ impl App {
         body
     }
 
-    fn insert(&self, db: &Connection, instance: u64, part: u64) -> rusqlite::Result<()> {
-        let body = self.body(instance, part);
+    fn insert(&self, db: &Connection, instance: u64, parts: Range<u64>) -> rusqlite::Result<()> {
         let k = (instance % 1000) as i64;
-        db.prepare("INSERT INTO t(k, sum, v) VALUES (?, ?, ?)")?.execute((k, checksum(&body), &body))?;
+        let mut statement = db.prepare("INSERT INTO t(k, sum, v) VALUES (?, ?, ?)")?;
+        for part in parts {
+            let body = self.body(instance, part);
+            statement.execute((k, checksum(&body), &body))?;
+        }
         Ok(())
     }
 

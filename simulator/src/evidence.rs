@@ -6,7 +6,7 @@ use std::sync::Arc;
 use replicator::ltx::Txid;
 
 use crate::app::Ledger;
-use crate::history::{History, StateId, image_of_file};
+use crate::history::{FileImage, History, StateId};
 use crate::plan::{Happening, Plan, ReplicatorPlan};
 use crate::store::Stored;
 
@@ -47,9 +47,8 @@ pub struct RestoreRun {
     pub claimed: Option<Claim>,
     /// Head of the database when it began and when it ended.
     pub heads: (Option<StateId>, Option<StateId>),
-    /// Bytes of the restored database, as they are after a power loss right then, and its transaction; or why there
-    /// is none.
-    pub outcome: Result<(Vec<u8>, Option<Txid>), RestoreError>,
+    /// The restored database, as it is after a power loss right then, and its transaction; or why there is none.
+    pub outcome: Result<(FileImage, Option<Txid>), RestoreError>,
     /// Files that SQLite would read together with the result, and unfinished ones.
     pub beside: Vec<std::path::PathBuf>,
 }
@@ -138,9 +137,8 @@ pub struct Evidence {
 impl Evidence {
     /// Whether `restored` is a state of a copy that another replicator put into the replica.
     #[must_use]
-    pub fn is_foreign(&self, restored: &[u8]) -> bool {
-        let image = image_of_file(restored);
-        image.is_some_and(|image| self.others.iter().any(|other| !other.find(image).is_empty()))
+    pub fn is_foreign(&self, restored: &FileImage) -> bool {
+        restored.image.is_some_and(|image| self.others.iter().any(|other| !other.find(image).is_empty()))
     }
 
     /// Whether an event of a kind was planned.

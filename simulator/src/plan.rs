@@ -63,6 +63,9 @@ pub struct AppPlan {
     pub steps: u32,
     /// Weight of each kind of step, as in [`crate::app::Step`].
     pub weights: [u8; STEPS],
+    /// It begins with a database that ends a few pages before SQLite's lock page, at 1 GiB.
+    #[serde(default)]
+    pub begins_large: bool,
     /// Scheduling inside its calls.
     pub pace: Pace,
 }
@@ -275,6 +278,8 @@ impl Plan {
             crash_images: draw.pick("power.images", &[0, 0, 2, 3]),
         };
         draw.rush(&mut plan);
+        draw.away(&mut plan);
+        draw.large(&mut plan);
         plan
     }
 }
@@ -351,6 +356,7 @@ impl Draw<'_> {
             value_bytes: self.pick("app.value", &[100, 3_000, 40_000]).min(most_bytes),
             steps: self.pick("app.steps", &[30, 60, 120]).min(most_steps),
             weights,
+            begins_large: false,
             pace: self.pace("app.pace"),
         }
     }
@@ -381,7 +387,8 @@ impl Draw<'_> {
             slow: some("weather.slow"),
             cut: some("weather.cut"),
             flipped: if self.on("weather.flipped", 10) { 20 } else { 0 },
-            undeleted: some("weather.undeleted"),
+            // Rare requests, so that a share of few would hit none.
+            undeleted: some("weather.undeleted") * 3,
         }
     }
 

@@ -121,6 +121,10 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn available(&self, _: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
     fn set_permissions(&self, _: &Path, _: u32, _: u32, _: u32) -> io::Result<()> {
         Ok(())
     }

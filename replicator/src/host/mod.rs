@@ -138,6 +138,8 @@ pub trait Disk: Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Sets the modification time of a file.
     fn set_modified(&self, path: &Path, time: UnixMillis) -> io::Result<()>;
+    /// Bytes that an ordinary user may still write to the file system of `path`.
+    fn available(&self, path: &Path) -> io::Result<u64>;
     /// Sets permission bits and, where allowed, the owner. An owner that may not be set is not an error.
     fn set_permissions(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()>;
 }

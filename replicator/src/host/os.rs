@@ -204,6 +204,11 @@ impl Disk for OsDisk {
         })
     }
 
+    fn available(&self, path: &Path) -> io::Result<u64> {
+        let facts = rustix::fs::statvfs(path)?;
+        Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+    }
+
     fn set_permissions(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
         match std::os::unix::fs::chown(path, Some(uid), Some(gid)) {

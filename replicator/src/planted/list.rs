@@ -82,6 +82,13 @@ pub const BUGS: &[Bug] = &[
     ),
     bug(
         Part::Capture,
+        "lock-page-is-a-page",
+        "catches-up",
+        "the page of SQLite's lock bytes, at 1 GiB, is stored when the file grows over it",
+        "",
+    ),
+    bug(
+        Part::Capture,
         "oldest-frame-wins",
         "restore-valid",
         "of several versions of a page in one batch the oldest is stored",
@@ -212,6 +219,13 @@ pub const BUGS: &[Bug] = &[
         "durable",
         "a file is acknowledged when its upload begins",
         "litestream#1457: position ahead of the store",
+    ),
+    bug(
+        Part::Upload,
+        "same-id-same-transaction",
+        "restore-valid",
+        "whether the newest transaction of both sides is the same file is not looked at before the chain goes on",
+        "",
     ),
     bug(
         Part::Upload,

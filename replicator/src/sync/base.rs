@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::bucket::{Bucket, PutCondition, PutOptions, PutOutcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
-use crate::ltx::{Header, PageNumber, Txid, page_checksum};
+use crate::ltx::{HEADER_LEN, Header, PageNumber, Txid, page_checksum};
 use crate::replica::LtxName;
 use crate::sqlite::{PinnedView, Source};
 
@@ -20,12 +20,12 @@ use super::image::{ImageEncoder, image_header};
 use super::local::{LocalState, Staged};
 use super::pages::TableBuilder;
 use super::place::Place;
-use super::rival;
+use super::rival::{self, Sight};
 use super::session::LastRecord;
 use super::task::Shared;
 
 /// Bytes encoded at once.
-const CHUNK_LEN: usize = 1 << 20;
+pub const CHUNK_LEN: usize = 1 << 20;
 
 /// A full copy that is in the store.
 pub struct Image {
@@ -130,7 +130,7 @@ pub enum Published {
 /// snapshot, so that a restore needs nothing before it. If the replica is whole up to the transaction before,
 /// level 0 goes first: the other way round, the snapshot stands for a moment for a state that the chain may never have.
 /// Otherwise the snapshot has to go first, or a restore would find a hole before the file of level 0; if that is lost to
-/// somebody else, the snapshot is withdrawn.
+/// somebody else, the snapshot is withdrawn. `sight` is from before the listing by which the place was found.
 ///
 /// # Errors
 /// Those of reading, of the store and of the local disk. Nothing was acknowledged then.
@@ -138,7 +138,7 @@ pub async fn publish(
     shared: &Shared,
     source: Box<Source>,
     last: Option<LastRecord>,
-    place: Place,
+    (place, sight): (Place, Sight),
 ) -> Result<Published> {
     let Place { txid, follows } = place;
     let host = &shared.host;
@@ -181,8 +181,9 @@ pub async fn publish(
         }
         return lost(name);
     };
-    // While it was sent, a rival may have gone on from the same place, and its file of this transaction expired.
-    if txid > Txid(1) && rival::ahead_of(bucket, txid).await?.is_some() {
+    // While it was sent, a rival may have gone on from the same place, and its file of this transaction expired. If that
+    // cannot be, a file behind ours is from somebody who goes on from ours, and withdrawing it would leave a hole.
+    if txid > Txid(1) && sight.is_old() && rival::ahead_of(bucket, txid).await?.is_some() {
         withdraw(bucket, name).await?;
         if !follows {
             withdraw(bucket, LtxName::snapshot(txid)).await?;
@@ -231,6 +232,17 @@ pub fn record_checksum(header: &[u8]) -> [u8; 8] {
     page_checksum(PageNumber(0), header).to_be_bytes()
 }
 
+/// Records that the content of `staged` is in the store.
+///
+/// # Errors
+/// Of the local disk.
+pub fn write_record(local: &LocalState, staged: &Staged, header: &[u8; HEADER_LEN]) -> Result<()> {
+    let mut record = local.create_unfinished()?;
+    record.append(header)?;
+    record.append(&record_checksum(header))?;
+    local.publish(record, staged)
+}
+
 /// Makes the new chain durable locally, then forgets the old one.
 fn record(local: &LocalState, staged: Staged, header: &Header, table: Option<TableBuilder>) -> Result<()> {
     let (ahead, old): (Vec<Staged>, Vec<Staged>) =
@@ -245,11 +257,7 @@ fn record(local: &LocalState, staged: Staged, header: &Header, table: Option<Tab
     if let Some(table) = table {
         table.finish(local, staged.txid)?;
     }
-    let mut marker = local.create_unfinished()?;
-    let bytes = header.to_bytes();
-    marker.append(&bytes)?;
-    marker.append(&record_checksum(&bytes))?;
-    local.publish(marker, &staged)?;
+    write_record(local, &staged, &header.to_bytes())?;
     for file in old.iter().filter(|file| **file != staged) {
         local.remove(&file.name())?;
     }

@@ -3,6 +3,7 @@
 use crate::ltx::Txid;
 use crate::replica::Inventory;
 
+use super::first;
 use super::local::Staged;
 
 /// How local and remote fit together.
@@ -10,7 +11,7 @@ use super::local::Staged;
 pub enum Contact {
     /// The replica is whole up to `replicated`, and everything behind it is staged here.
     Continue {
-        /// Newest transaction in the replica.
+        /// Newest transaction in the replica; 0 if it is empty, and all of the chain is staged here.
         replicated: Txid,
     },
     /// The chain has to start anew with a full copy as transaction `next`.
@@ -34,7 +35,10 @@ pub fn contact(staged: &[Staged], inventory: &Inventory) -> Contact {
     let newest = staged.last().map(|file| file.txid);
     let rebase = |reason| Contact::Rebase { next: base_txid(newest, inventory), reason };
     let Some(newest) = newest else { return rebase("there is no local state") };
-    let Some(remote) = inventory.max_txid() else { return rebase("the replica is empty") };
+    let Some(remote) = inventory.max_txid() else {
+        let is_whole = staged.first().is_some_and(first::is_first_copy);
+        return if is_whole { Contact::Continue { replicated: Txid(0) } } else { rebase("the replica is empty") };
+    };
     if inventory.gap().is_some() {
         return rebase("transactions are missing in the replica");
     }
@@ -92,6 +96,10 @@ mod tests {
         assert_eq!(next(&staged(4..=7), &remote([1, 2, 4, 5])), 8, "3 is lost in the replica");
         assert_eq!(next(&[], &remote(1..=2)), 3);
         assert_eq!(next(&[], &remote([])), 1);
+        assert_eq!(next(&staged(1..=7), &remote([])), 0, "everything is here");
+        let mut with_base = staged(1..=7);
+        with_base[0].is_base = true;
+        assert_eq!(next(&with_base, &remote([])), 8, "the first copy was only in the store");
         let mut with_base = staged(4..=7);
         with_base[2].is_base = true;
         assert_eq!(next(&with_base, &remote(1..=5)), 8, "the content of 6 was only in the store");

@@ -419,6 +419,11 @@ impl<'a> Follower<'a> {
     /// Removes staged files that are no longer needed.
     async fn tidy(&mut self) {
         let Some(replicated) = self.shared.status().replicated_txid else { return };
+        if self.session.as_ref().is_some_and(|session| session.holds_first_copy())
+            && let Err(error) = self.blocking(|session, _| session.release_first_copy()).await
+        {
+            self.shared.report("remove the staged full copy", &error);
+        }
         let needed = self.shared.compactor.needs_copies_from();
         let removable = needed.map_or(replicated, |first| replicated.min(Txid(first.0 - 1)));
         if removable.0.saturating_sub(self.tidied.0) < TIDY_FILES {

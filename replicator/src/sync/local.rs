@@ -15,6 +15,9 @@ use crate::host::{Disk, DiskFile, OpenMode};
 use crate::ltx::Txid;
 use crate::wal::Position;
 
+/// Below the meta directory.
+const DIR_NAME: &str = "replicator";
+
 /// One staged file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Staged {
@@ -82,7 +85,7 @@ impl LocalState {
     /// # Errors
     /// If the directory cannot be created or listed.
     pub fn open(disk: Arc<dyn Disk>, meta_dir: &Path) -> Result<Self> {
-        let dir = meta_dir.join("replicator");
+        let dir = meta_dir.join(DIR_NAME);
         let this = Self { disk, dir };
         this.disk.create_dir_all(&this.dir, 0o700).map_err(|error| this.error("create", &this.dir, error))?;
         for parent in [meta_dir, meta_dir.parent().unwrap_or(Path::new("."))] {
@@ -108,8 +111,19 @@ impl LocalState {
         &self.disk
     }
 
-    /// Staged files, oldest first. If a crash left two records for one transaction (a rename that became durable
-    /// without its removal), the one with content wins.
+    /// The staged files below `meta_dir`, without touching anything; none if there is no local state.
+    ///
+    /// # Errors
+    /// If the directory cannot be listed.
+    pub fn peek(disk: Arc<dyn Disk>, meta_dir: &Path) -> Result<Vec<Staged>> {
+        let this = Self { disk, dir: meta_dir.join(DIR_NAME) };
+        match this.staged() {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            staged => staged,
+        }
+    }
+
+    /// Staged files, oldest first; of one transaction, the file with the content before the record.
     ///
     /// # Errors
     /// If the directory cannot be listed.
@@ -181,6 +195,14 @@ impl LocalState {
         }
     }
 
+    /// Bytes that are free on its disk.
+    ///
+    /// # Errors
+    /// If the file system does not say.
+    pub fn available(&self) -> Result<u64> {
+        self.disk.available(&self.dir).map_err(|error| self.error("look for room in", &self.dir, error))
+    }
+
     /// Makes the names of staged files, and their absence, durable.
     ///
     /// # Errors
@@ -232,8 +254,8 @@ impl Unfinished {
 /// need not have become durable. They are not for the store, which has everything up to the full copy.
 #[must_use]
 pub fn since_last_base(mut staged: Vec<Staged>) -> Vec<Staged> {
-    if let Some(base) = staged.iter().rev().find(|file| file.is_base).map(|file| file.txid) {
-        staged.retain(|file| file.txid >= base);
+    if let Some(base) = staged.iter().rev().find(|file| file.is_base).copied() {
+        staged.retain(|file| file.txid > base.txid || *file == base);
     }
     staged
 }
@@ -275,6 +297,8 @@ mod tests {
         let file = |txid, is_base| Staged { txid: Txid(txid), position: Position::default(), is_base };
         let chain = [file(6, true), file(7, false)];
         assert_eq!(since_last_base(chain.to_vec()), chain);
+        let twice = [file(6, false), file(6, true), file(7, false)];
+        assert_eq!(since_last_base(twice.to_vec()), chain, "the record counts: it was made later");
         let before = [file(1, true), file(3, false), file(5, false)];
         assert_eq!(since_last_base([&before[..], &chain].concat()), chain, "holes before it do not matter");
         assert_eq!(since_last_base(before[1..].to_vec()), before[1..]);

@@ -9,6 +9,8 @@ mod base;
 pub mod capture;
 mod checked;
 mod contact;
+mod ending;
+mod first;
 mod follow;
 mod handle;
 pub mod image;

@@ -15,6 +15,7 @@ use crate::wal::{Continuity, IndexHeader, continuity};
 use super::Options;
 use super::base;
 use super::capture::{Captured, Chain, Look, look};
+use super::first;
 use super::local::{LocalState, Staged, newest, since_last_base};
 use super::lock::StateLock;
 use super::pages::PageTable;
@@ -32,6 +33,8 @@ pub struct Session {
     chain: Chain,
     /// The index header and then the file facts, as of the last look.
     baseline: Option<(IndexHeader, DbFacts)>,
+    /// A full copy is among the staged files.
+    holds_first_copy: bool,
 }
 
 /// Result of opening a database.
@@ -91,7 +94,9 @@ pub fn start(
         *lock = Some(StateLock::take(host.disk.as_ref(), &options.meta_dir)?);
     }
     let local = LocalState::open(Arc::clone(&host.disk), &options.meta_dir)?;
-    let staged = since_last_base(local.staged()?);
+    let staged = local.staged()?;
+    let holds_first_copy = staged.iter().any(first::is_first_copy);
+    let staged = since_last_base(staged);
     let needs_base = |source, reason, last| Ok(Start::NeedsBase { source, reason, last });
     let last = match newest(&staged) {
         Ok(Some(last)) => last,
@@ -139,7 +144,7 @@ pub fn start(
         let what = "local state: staged files disappeared while the database was being opened";
         return Err(Error::new(ErrorKind::Corrupt, what));
     }
-    let mut session = Box::new(Session { source, chain, baseline: None });
+    let mut session = Box::new(Session { source, chain, baseline: None, holds_first_copy });
     session.rebase_facts();
     Ok(Start::Ready { session, staged, how })
 }
@@ -157,7 +162,11 @@ fn warn_of_old_engine(source: &Source, options: &Options) {
     }
 }
 
-fn read_header(local: &LocalState, staged: &Staged) -> Result<Header> {
+/// The header of a staged file, or of the one that a record stands for.
+///
+/// # Errors
+/// `Corrupt` if it is damaged, `NotFound` if it is gone.
+pub fn read_header(local: &LocalState, staged: &Staged) -> Result<Header> {
     let path = local.path(&staged.name());
     let io = |error| Error::io(format!("local state: cannot read {}", path.display()), error);
     let file = local.disk().open(&path, OpenMode::Read).map_err(io)?;
@@ -259,7 +268,8 @@ impl Session {
     /// A session right after a full copy.
     #[must_use]
     pub fn after_base(source: Box<Source>, chain: Chain) -> Self {
-        let mut session = Self { source, chain, baseline: None };
+        let holds_first_copy = first::is_first_copy(&chain.newest);
+        let mut session = Self { source, chain, baseline: None, holds_first_copy };
         session.rebase_facts();
         session
     }
@@ -451,6 +461,22 @@ impl Session {
         for file in staged.iter().filter(|file| file.txid <= removable.min(folded) && file.txid < newest) {
             local.remove(&file.name())?;
         }
+        Ok(())
+    }
+
+    /// Whether a full copy takes up local disk.
+    #[must_use]
+    pub fn holds_first_copy(&self) -> bool {
+        self.holds_first_copy
+    }
+
+    /// Removes it; it must be in the store.
+    ///
+    /// # Errors
+    /// As [`first::release`].
+    pub fn release_first_copy(&mut self) -> Result<()> {
+        first::release(&mut self.chain)?;
+        self.holds_first_copy = false;
         Ok(())
     }
 

@@ -16,11 +16,15 @@ use crate::sqlite::{LongView, Source, SourceFiles};
 
 use super::backoff::Backoff;
 use super::base::Published;
+use super::capture::Chain;
 use super::contact::base_txid;
+use super::ending;
+use super::first;
 use super::follow::{Ended, Follower, Uploader};
 use super::local::Staged;
 use super::lock::StateLock;
 use super::queue::{Queue, Queued};
+use super::rival::Sight;
 use super::session::{self, LastRecord, Session, Start};
 use super::turns::Turns;
 use super::upload;
@@ -232,7 +236,8 @@ async fn run_until_stopped(
             }
         };
         if stopped_within(stop, pause).await {
-            return not_in_sync(shared).await;
+            let deadline = stop.borrow().unwrap_or_default();
+            return ending::without_database(shared, deadline).await;
         }
     }
 }
@@ -249,32 +254,12 @@ async fn stopped_within(stop: &mut Stop, pause: Duration) -> bool {
     }
 }
 
-/// The answer to a stop when no database is open. One that has appeared since the last look is not replicated, and what
-/// was copied from one that is gone is owed to the store all the same.
-async fn not_in_sync(shared: &Shared) -> Result<()> {
-    let status = shared.status();
-    let (disk, db) = (Arc::clone(&shared.host.disk), shared.options.db.clone());
-    let facts = shared.host.blocking(move || disk.metadata(&db)).await;
-    let is_absent =
-        facts.map_or_else(|error| error.kind() == std::io::ErrorKind::NotFound, |facts| facts.len == 0);
-    if status.state == State::WaitingForDatabase && is_absent {
-        let (Some(local), replicated) = (status.local_txid, status.replicated_txid) else { return Ok(()) };
-        if replicated >= Some(local) {
-            return Ok(());
-        }
-        let replicated = replicated.map_or_else(|| "nothing".to_owned(), |txid| txid.to_string());
-        return Err(Error::new(
-            ErrorKind::Transient,
-            format!(
-                "{} is gone, and of what was committed before only {replicated} of {local} is in the store; the rest is \
-                 in {}",
-                shared.options.db.display(),
-                shared.options.meta_dir.display(),
-            ),
-        ));
-    }
-    let why = status.error.unwrap_or_else(|| "the database was not open yet".to_owned());
-    Err(Error::new(ErrorKind::Cancelled, format!("stopped before everything was replicated: {why}")))
+/// How a chain has begun.
+enum Begun {
+    /// With an attempt to publish a full copy as this transaction.
+    Published(Published, Txid),
+    /// With a full copy on the local disk.
+    Staged((Box<Source>, Chain)),
 }
 
 /// What is carried from one session to the next.
@@ -325,7 +310,8 @@ impl Life {
         self.follow(shared, stop, session, staged, snapshots, requests).await
     }
 
-    /// Publishes a full copy as a new chain. Waits for the store as long as it takes; the database stays pinned.
+    /// Publishes a full copy as a new chain. The database stays pinned meanwhile. If the store is away and this is the
+    /// beginning, the copy is only staged, as far as the local disk has room.
     async fn new_chain(
         &mut self,
         shared: &Arc<Shared>,
@@ -333,27 +319,45 @@ impl Life {
         source: Box<Source>,
         last: Option<LastRecord>,
     ) -> Result<(Box<Session>, Vec<Staged>)> {
+        let is_first = last.is_none() && shared.status().replicated_txid.is_none();
         let work = async {
             let _turn = shared.turns.take().await;
-            let inventory = Inventory::load(shared.bucket.as_ref()).await?;
+            let sight = Sight::new(Arc::clone(&shared.host.clock), &shared.options);
+            let inventory = match Inventory::load(shared.bucket.as_ref()).await {
+                Ok(inventory) => inventory,
+                Err(error) if is_first => {
+                    shared.report("list the replica", &error);
+                    return first::stage(shared, source).await?.map(Begun::Staged).ok_or(error);
+                }
+                Err(error) => return Err(error),
+            };
             let above_all =
                 base_txid(last.map(|last| last.staged.txid), &inventory).max(self.base.unwrap_or_default());
             let replicated = shared.status().replicated_txid;
             let place = place::find(shared.bucket.as_ref(), &inventory, replicated, above_all).await?;
-            Ok::<_, Error>((base::publish(shared, source, last, place).await?, place.txid))
+            let published = base::publish(shared, source, last, (place, sight)).await?;
+            Ok::<_, Error>(Begun::Published(published, place.txid))
         };
-        let (published, txid) = tokio::select! {
+        let begun = tokio::select! {
             biased;
             _ = stop.wait_for(Option::is_some) => {
                 return Err(Error::new(ErrorKind::Cancelled, "stopped before the first full copy was complete"));
             }
             done = work => done?,
         };
-        let (source, chain) = match published {
-            Published::Chain(source, chain) => (source, chain),
-            Published::Taken(error) => {
+        let (source, chain, txid) = match begun {
+            Begun::Published(Published::Chain(source, chain), txid) => (source, chain, txid),
+            Begun::Published(Published::Taken(error), txid) => {
                 self.base = Some(txid.next());
                 return Err(error);
+            }
+            Begun::Staged((source, chain)) => {
+                tracing::warn!(
+                    db = %shared.options.db.display(), pages = chain.commit,
+                    "the store cannot be reached: a full copy is staged on the local disk, and commits are copied meanwhile"
+                );
+                let staged = vec![chain.newest];
+                return Ok((Box::new(Session::after_base(source, chain)), staged));
             }
         };
         self.base = None;

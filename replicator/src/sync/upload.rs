@@ -14,6 +14,7 @@ use crate::replica::{Entry, Inventory, LtxName};
 use super::base;
 use super::checked::CheckedFile;
 use super::contact::{Contact, contact};
+use super::first;
 use super::local::{LocalState, Staged};
 use super::queue::Queued;
 use super::rival::{self, Sight};
@@ -75,11 +76,14 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
         Contact::Rebase { next, reason } => return UploadEnd::Rebase { next, reason: reason.to_owned() },
         Contact::Continue { replicated } => {
             if let Some(file) = staged.iter().find(|file| file.txid == replicated && !file.is_base)
-                && let Some(end) = check_twin(&shared, &local, file, &mut backoff).await
+                && !planted!("same-id-same-transaction")
+                && let Some(end) = check_twin(&shared, &local, (file, &staged), &mut backoff).await
             {
                 return end;
             }
-            shared.acknowledge(replicated, None);
+            if replicated > Txid(0) {
+                shared.acknowledge(replicated, None);
+            }
         }
     }
     drop(turn);
@@ -94,8 +98,12 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
                 backoff.reset();
                 shared.acknowledge(queued.staged.txid, queued.captured_at);
             }
+            Err(error) if error.kind() == ErrorKind::Conflict && first::is_first_copy(&queued.staged) => {
+                // Nothing was published yet: the replica is another's, and we go on above it.
+                return UploadEnd::Rebase { next: shared.next_base_txid(), reason: error.to_string() };
+            }
             Err(error) if error.kind() == ErrorKind::Conflict => return UploadEnd::Fenced(error),
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+            Err(error) if is_unreadable(&error) => {
                 // The local file is damaged or gone: nothing that can be repeated helps.
                 return UploadEnd::Rebase { next: shared.next_base_txid(), reason: error.to_string() };
             }
@@ -129,7 +137,7 @@ async fn look(shared: &Shared, staged: &[Staged]) -> Result<Inventory> {
 async fn check_twin(
     shared: &Shared,
     local: &LocalState,
-    file: &Staged,
+    (file, staged): (&Staged, &[Staged]),
     backoff: &mut super::backoff::Backoff,
 ) -> Option<UploadEnd> {
     let rebase = |reason| Some(UploadEnd::Rebase { next: shared.next_base_txid(), reason });
@@ -154,10 +162,19 @@ async fn check_twin(
                 ));
             }
             Ok(_) => return None,
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => return None,
+            // A chain that has never met the replica has nothing else to show that it belongs there.
+            Err(error) if is_unreadable(&error) && staged.first().is_some_and(first::is_first_copy) => {
+                return rebase(error.to_string());
+            }
+            Err(error) if is_unreadable(&error) => return None,
             Err(error) => shared.wait_after("compare with the replica", error, backoff).await,
         }
     }
+}
+
+/// The local file is damaged or gone.
+fn is_unreadable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
 }
 
 async fn upload(shared: &Shared, local: &LocalState, queued: &Queued, sight: &mut Sight) -> Result<()> {

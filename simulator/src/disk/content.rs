@@ -48,8 +48,12 @@ impl Content {
         let mut done = 0;
         while done < data.len() {
             let (index, within, n) = piece(offset + done as u64, data.len() - done);
-            let chunk = self.chunks.entry(index).or_insert_with(|| Arc::new([0; CHUNK]));
-            Arc::make_mut(chunk)[within..within + n].copy_from_slice(&data[done..done + n]);
+            let piece = &data[done..done + n];
+            // A hole reads as zeros already.
+            if piece.iter().any(|&byte| byte != 0) || self.chunks.contains_key(&index) {
+                let chunk = self.chunks.entry(index).or_insert_with(|| Arc::new([0; CHUNK]));
+                Arc::make_mut(chunk)[within..within + n].copy_from_slice(piece);
+            }
             done += n;
         }
         self.len = self.len.max(offset + data.len() as u64);

@@ -26,6 +26,7 @@ use replicator::host::UnixMillis;
 use crate::choices::mix;
 use crate::context::Context;
 use crate::events::Mark;
+use crate::history::FileImage;
 
 pub use crash::{Hardware, Persistence};
 pub use faults::{Call, Effect, Fault};
@@ -220,6 +221,16 @@ impl Machine {
         let state = self.lock();
         let inode = state.names.get(path)?;
         Some(state.inodes[&inode].bytes.live.to_vec())
+    }
+
+    /// What a database file holds, as processes see it; nothing if there is none. For `log_page_size` see
+    /// [`FileImage::read`].
+    #[must_use]
+    pub fn image(&self, path: &Path, log_page_size: Option<u32>) -> FileImage {
+        let state = self.lock();
+        let Some(inode) = state.names.get(path) else { return FileImage::default() };
+        let live = &state.inodes[&inode].bytes.live;
+        FileImage::read(live.len(), log_page_size, |buffer, offset| live.read(buffer, offset))
     }
 
     /// A range of a file as processes see it, shorter at its end; `None` if there is no such file.

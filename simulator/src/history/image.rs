@@ -28,25 +28,18 @@ pub(super) fn hole(number: u32, page_size: u32) -> u64 {
     page_sum(number, &vec![0; page_size as usize])
 }
 
-/// Fingerprints of all pages of a whole database file.
-#[must_use]
-pub fn page_sums(database: &[u8], page_size: u32) -> Vec<u64> {
-    database.chunks_exact(page_size as usize).zip(1..).map(|(page, number)| page_sum(number, page)).collect()
-}
-
 /// Page size named in a database header; `None` if this is not a database.
 #[must_use]
-pub fn page_size_of(database: &[u8]) -> Option<u32> {
+fn page_size_of(database: &[u8]) -> Option<u32> {
     let valid = database.get(..16) == Some(b"SQLite format 3\0".as_slice());
     let raw = u32::from(u16::from_be_bytes(database.get(16..18)?.try_into().expect("two bytes")));
     valid.then_some(if raw == 1 { 65536 } else { raw })
 }
 
 /// Number of pages that belong to the database: the header knows, and the file may be longer until it is truncated.
-pub(super) fn pages_in_use(database: &[u8], page_size: u32) -> usize {
-    let whole = database.len() / page_size as usize;
+fn pages_in_use(header: &[u8], whole: usize) -> usize {
     let word =
-        |at: usize| database.get(at..at + 4).map(|b| u32::from_be_bytes(b.try_into().expect("four bytes")));
+        |at: usize| header.get(at..at + 4).map(|b| u32::from_be_bytes(b.try_into().expect("four bytes")));
     match (word(28), word(24) == word(92)) {
         (Some(pages), true) if pages > 0 && (pages as usize) < whole => pages as usize,
         _ => whole,
@@ -65,11 +58,46 @@ pub(super) fn image_of(sums: impl Iterator<Item = (u32, u64)>, pages: u32, page_
     mix(all ^ mix(u64::from(pages)) ^ (u64::from(page_size) << 40))
 }
 
-/// Fingerprint of a database file's bytes, comparable with [`Committed::image`].
-#[must_use]
-pub fn image_of_file(database: &[u8]) -> Option<u64> {
-    let page_size = page_size_of(database)?;
-    let sums = page_sums(database, page_size);
-    let pages = u32::try_from(sums.len()).ok()?;
-    Some(image_of((1..).zip(sums), pages, page_size))
+/// What a database file holds, by its pages' fingerprints: a file past 1 GiB need not be kept for the oracles.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileImage {
+    /// Bytes per page; `None` if this is not a database.
+    pub page_size: Option<u32>,
+    /// Fingerprints of its pages, in order.
+    pub pages: Vec<u64>,
+    /// Pages that belong to the database by its header.
+    pub in_use: usize,
+    /// Fingerprint of the whole, comparable with [`Committed::image`](super::Committed::image).
+    pub image: Option<u64>,
+}
+
+impl FileImage {
+    /// The image of a file's bytes.
+    #[must_use]
+    pub fn of(database: &[u8]) -> Self {
+        Self::read(database.len() as u64, None, |buffer, offset| {
+            let rest = database.get(usize::try_from(offset).expect("fits in memory")..).unwrap_or_default();
+            let read = rest.len().min(buffer.len());
+            buffer[..read].copy_from_slice(&rest[..read]);
+            read
+        })
+    }
+
+    /// The image of a file of `len` bytes that is read page by page. `log_page_size` is for one whose header was spoiled.
+    #[must_use]
+    pub fn read(len: u64, log_page_size: Option<u32>, read: impl Fn(&mut [u8], u64) -> usize) -> Self {
+        let mut header = [0; 100];
+        let there = read(&mut header, 0);
+        let Some(page_size) = page_size_of(&header[..there]).or(log_page_size) else { return Self::default() };
+        let mut page = vec![0; page_size as usize];
+        let count = u32::try_from(len / u64::from(page_size)).expect("page counts are 32 bits");
+        let sum = |number: u32| {
+            read(&mut page, u64::from(number - 1) * u64::from(page_size));
+            page_sum(number, &page)
+        };
+        let pages: Vec<u64> = (1..=count).map(sum).collect();
+        let image = image_of((1..).zip(pages.iter().copied()), count, page_size);
+        let in_use = pages_in_use(&header[..there], pages.len());
+        Self { page_size: Some(page_size), pages, in_use, image: Some(image) }
+    }
 }

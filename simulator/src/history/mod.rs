@@ -16,8 +16,8 @@ use replicator::host::with_suffix;
 use crate::clock::Timeline;
 use crate::disk::{Machine, Observer};
 
-pub use image::{hash_bytes, image_of_file, page_size_of, page_sums};
-use image::{hole, image_of, page_sum, pages_in_use};
+pub use image::{FileImage, hash_bytes};
+use image::{hole, image_of, page_sum};
 use wal::{Frame, committed};
 
 /// Number of a state in its [`History`], in the order they appeared.
@@ -192,7 +192,7 @@ impl History {
         let log = machine.peek(&self.wal).unwrap_or_default();
         let log = committed(&log);
         let page_size = log.as_ref().map(|(header, _)| header.page_size);
-        inner.reload_base(&machine.peek(&self.database).unwrap_or_default(), page_size);
+        inner.reload_base(machine.image(&self.database, page_size));
         let mut images: Vec<u64> = inner.image().map(|(image, _)| image).into_iter().collect();
         if let Some((header, frames)) = log {
             inner.page_size = header.page_size;
@@ -217,7 +217,7 @@ impl History {
         let mut inner = Inner::new();
         let log = machine.peek(&self.wal).unwrap_or_default();
         let Some((header, frames)) = committed(&log) else { return false };
-        inner.reload_base(&machine.peek(&self.database).unwrap_or_default(), Some(header.page_size));
+        inner.reload_base(machine.image(&self.database, Some(header.page_size)));
         inner.page_size = header.page_size;
         inner.start_generation(header);
         inner.apply(&frames);
@@ -228,12 +228,12 @@ impl History {
     /// Reads the disk as recovery would, after a power loss or after the file was replaced behind SQLite's back, and
     /// continues from that state. Returns it.
     pub fn resume(&self, machine: &Machine) -> Option<StateId> {
-        let database = machine.peek(&self.database).unwrap_or_default();
         let log = machine.peek(&self.wal).unwrap_or_default();
         let log = committed(&log);
+        let database = machine.image(&self.database, log.as_ref().map(|(header, _)| header.page_size));
         let mut inner = self.lock();
         let before = inner.head;
-        inner.reload_base(&database, log.as_ref().map(|(header, _)| header.page_size));
+        inner.reload_base(database);
         (inner.max_frame, inner.salt, inner.header) = (0, [0; 8], None);
         inner.last_head = [0; 48];
         inner.base_dirty = false;
@@ -281,16 +281,12 @@ impl Inner {
         }
     }
 
-    /// Takes the database file's bytes as they are; nothing is in the WAL.
-    /// Takes a database file for what lies under the log. `log_page_size` is for one whose header a power loss spoiled.
-    fn reload_base(&mut self, database: &[u8], log_page_size: Option<u32>) {
-        self.page_size = page_size_of(database).or(log_page_size).unwrap_or(0);
-        self.base = if self.page_size == 0 { Vec::new() } else { page_sums(database, self.page_size) };
+    /// Takes a database file for what lies under the log; nothing is in the log.
+    fn reload_base(&mut self, database: FileImage) {
+        self.page_size = database.page_size.unwrap_or(0);
         self.overlay.clear();
-        self.visible = self.base.clone();
-        if self.page_size > 0 {
-            self.visible.truncate(pages_in_use(database, self.page_size));
-        }
+        self.visible = database.pages[..database.in_use].to_vec();
+        self.base = database.pages;
     }
 
     fn start_generation(&mut self, header: wal::WalHeader) {
@@ -482,8 +478,7 @@ impl Observer for History {
         let mut inner = self.lock();
         let no_wal = machine.peek_len(&self.wal).is_none_or(|len| len == 0);
         if std::mem::take(&mut inner.base_dirty) && no_wal {
-            let database = machine.peek(&self.database).unwrap_or_default();
-            inner.reload_base(&database, None);
+            inner.reload_base(machine.image(&self.database, None));
             inner.commit_all(self.timeline.millis());
         }
     }

@@ -135,7 +135,7 @@ async fn resumes(world: &Rc<World>, machine: &Arc<Machine>) -> Result<(), String
     drop(killed);
     stopped.map_err(|error| format!("the replicator's stop: {error}"))?;
     let restored = operator::fetch(world, &*fork).await?;
-    let image = crate::history::image_of_file(&restored);
+    let image = restored.image;
     match world.history.recoverable(machine).first() {
         Some(newest) if Some(*newest) == image => Ok(()),
         _ => {

@@ -36,6 +36,26 @@ async fn wait(millis: u32) {
     tokio::time::sleep(Duration::from_millis(u64::from(millis))).await;
 }
 
+/// Gives the application a database that ends a few pages before SQLite's lock page: rows of zeros, which take up next
+/// to no memory.
+pub fn begin_large(world: &World) {
+    as_admin(world, |process, _| {
+        let vfs = Vfs::register(process);
+        let build = || -> rusqlite::Result<()> {
+            let flags = OpenFlags::default();
+            let db = Connection::open_with_flags_and_vfs(DATABASE, flags, vfs.name().as_str())?;
+            db.execute_batch(
+                "PRAGMA page_size=65536; PRAGMA journal_mode=OFF; BEGIN; CREATE TABLE large(v);
+                 INSERT INTO large VALUES (zeroblob(8000 * 65532)), (zeroblob(8374 * 65532)); COMMIT;",
+            )?;
+            db.close().map_err(|(_, error)| error)
+        };
+        build().expect("no faults yet");
+    });
+    let state = world.history.resume(&world.machine);
+    world.context.event("plan", Mark::Note, format!("a database of 1 GiB, state {state:?}"));
+}
+
 /// Puts another database in the place of the application's, which is stopped: as an administrator would, with the old
 /// WAL and WAL-index removed first.
 pub fn replace_database(world: &World) {

@@ -22,6 +22,9 @@ use crate::plan::{Happening, Plan, Timed};
 use crate::store::Store;
 pub(crate) use world::World;
 
+/// Simulated milliseconds in which a process that was stopped ends the calls it was in.
+const AFTER_A_PAUSE_MILLIS: u32 = 1_000;
+
 /// What a run came to.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
@@ -74,6 +77,9 @@ pub fn run(plan: &Plan, trace: bool) -> Outcome {
 /// Work under faults, heal, catch up, be idle, stop, look at everything once more.
 pub(crate) async fn whole_run(world: &Rc<World>) -> Evidence {
     world.create_directories();
+    if world.plan.app.begins_large {
+        meddle::begin_large(world);
+    }
     world.start_app();
     world.start_replicator();
     let faults = tokio::task::spawn_local(happenings(Rc::clone(world)));
@@ -176,6 +182,9 @@ async fn meddling(world: &Rc<World>, what: Happening) {
         Happening::Pause { app, millis } => {
             world.pause(app, u64::from(millis));
             wait(millis).await;
+            // Nobody replaces a database in the instant in which a process continues that was stopped while opening it:
+            // SQLite itself can then rebuild the new file's WAL-index from the old log (seed 21070448).
+            wait(AFTER_A_PAUSE_MILLIS).await;
         }
         Happening::LeaveWal { replicator_down, page_size } => {
             world.stop_app().await;

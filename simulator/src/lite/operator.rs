@@ -14,7 +14,7 @@ use crate::clock::{EPOCH_MILLIS, WallClock};
 use crate::disk::{Process, ProcessDisk};
 use crate::events::Mark;
 use crate::evidence::{Asked, Damaged, NO_REPLICA, RestoreError, RestoreRun};
-use crate::history::image_of_file;
+use crate::history::FileImage;
 use crate::oracles::CATCH_UP_MILLIS;
 use crate::simhost;
 use crate::store::{Client, Cloud};
@@ -25,6 +25,9 @@ const RESTORE_LIMIT_MILLIS: u64 = 600_000;
 
 /// Moments restored at the end of a run.
 const MOMENTS: u64 = 3;
+
+/// A log that lies beside an output has up to so many bytes.
+const STALE_LOG_BYTES: usize = 256 << 10;
 
 /// Objects spoiled at the end of a run, one at a time.
 const SPOILED: u64 = 4;
@@ -58,8 +61,8 @@ pub async fn catch_up(world: &Rc<World>) -> Option<u64> {
     loop {
         restore(world, Asked::Latest, Client::Sheltered).await;
         let last = world.restores.borrow().last().cloned().expect("just pushed");
-        if let Ok((bytes, _)) = &last.outcome
-            && image_of_file(bytes) == Some(image)
+        if let Ok((restored, _)) = &last.outcome
+            && restored.image == Some(image)
         {
             return Some(last.ended_millis - started);
         }
@@ -125,7 +128,7 @@ async fn restore(world: &Rc<World>, asked: Asked, client: Client) {
     let outcome = match tokio::time::timeout(limit, work).await {
         Ok(Ok(Report::Restored(restored))) => {
             // Success means durable: what counts is what a power loss right now would leave.
-            Ok((world.scratch.crash_image(0).peek(&output).unwrap_or_default(), restored.plan.txid))
+            Ok((world.scratch.crash_image(0).image(&output, None), restored.plan.txid))
         }
         Ok(Ok(Report::NoReplica)) => Err(RestoreError { kind: None, message: NO_REPLICA.into() }),
         Ok(Ok(other)) => Err(RestoreError { kind: None, message: format!("{other:?}") }),
@@ -138,8 +141,8 @@ async fn restore(world: &Rc<World>, asked: Asked, client: Client) {
     let lag = if lag > 0 { lag + 2 * u64::from(world.settings.borrow().level_millis) + 1_000 } else { 0 };
     let claimed = world.claimed_by(started_millis.saturating_sub(lag));
     let text = match &outcome {
-        Ok((bytes, txid)) => {
-            let states = image_of_file(bytes).map(|image| world.history.find(image)).unwrap_or_default();
+        Ok((restored, txid)) => {
+            let states = restored.image.map(|image| world.history.find(image)).unwrap_or_default();
             format!("restore {n} of {asked:?}: TXID {}, state {:?}", txid.map_or(0, |t| t.0), states.first())
         }
         Err(error) => format!("restore {n} of {asked:?}: {}", error.message),
@@ -166,18 +169,18 @@ async fn restore(world: &Rc<World>, asked: Asked, client: Client) {
 }
 
 /// The newest state in `store`, restored in fair weather; or why there is none.
-pub async fn fetch(world: &Rc<World>, store: &dyn Cloud) -> Result<Vec<u8>, String> {
+pub async fn fetch(world: &Rc<World>, store: &dyn Cloud) -> Result<FileImage, String> {
     let process = Process::start(&world.scratch, "operator", WallClock::new(world.context.timeline.clone()));
     let vfs = Vfs::register(&process);
     let output = PathBuf::from(format!("/tmp/fetched-{}.db", process.id()));
     let host = simhost::host(&process, &vfs, 4, false, store.dial());
     let bucket = store.bucket(&process, &host, Client::Sheltered);
     let report = restore::run(&host, bucket, Options::new(&output), &NoProgress).await;
-    let bytes = world.scratch.peek(&output).unwrap_or_default();
+    let restored = world.scratch.image(&output, None);
     let _ = ProcessDisk(Arc::clone(&process)).remove_file(&output);
     process.kill();
     match report {
-        Ok(Report::Restored(_)) => Ok(bytes),
+        Ok(Report::Restored(_)) => Ok(restored),
         Ok(other) => Err(format!("{other:?}")),
         Err(error) => Err(error.to_string()),
     }
@@ -188,7 +191,8 @@ fn leave_a_stale_log(world: &World, process: &Arc<Process>, output: &Path, optio
     if world.context.choices.next_below("restore.stale", 0, 4) != 3 {
         return;
     }
-    let Some(log) = world.machine.peek(&with_suffix(Path::new(DATABASE), "-wal")) else { return };
+    let log = with_suffix(Path::new(DATABASE), "-wal");
+    let Some(log) = world.machine.peek_at(&log, 0, STALE_LOG_BYTES) else { return };
     let disk = ProcessDisk(Arc::clone(process));
     let stale = with_suffix(output, "-wal");
     let file = disk.open(&stale, OpenMode::Truncate).expect("the operator's disk has no faults");

@@ -15,12 +15,12 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
 }
 
 fn one(evidence: &Evidence, damaged: &Damaged) -> Option<Violation> {
-    let Ok((bytes, txid)) = &damaged.restore.outcome else { return None };
-    let states = states_of(&evidence.history, bytes);
+    let Ok((restored, txid)) = &damaged.restore.outcome else { return None };
+    let states = states_of(&evidence.history, restored);
     let (newest, _) = damaged.restore.heads;
     let newest = newest?;
     // The state before the newest may be one of a second replicator's.
-    let is_a_state = !states.is_empty() || evidence.is_foreign(bytes);
+    let is_a_state = !states.is_empty() || evidence.is_foreign(restored);
     let is_right = states.contains(&newest) || damaged.newest_gone && is_a_state;
     (!is_right).then(|| Violation {
         oracle: NAME,

@@ -26,8 +26,8 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
         // A stop before anything was committed promises nothing.
         Err(error) if error.is_absence() && (claim.txid, claim.state) == (None, None) => return None,
         Err(error) => format!("the restore failed: {}", error.message),
-        Ok((bytes, txid)) => {
-            let states = states_of(&evidence.history, bytes);
+        Ok((restored, txid)) => {
+            let states = states_of(&evidence.history, restored);
             if *txid < claim.txid {
                 format!("the restore ends at TXID {txid:?}")
             } else if let (Some(claimed), false) = (claim.state, states.is_empty()) {

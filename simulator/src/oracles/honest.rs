@@ -22,9 +22,9 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
         && evidence.planned(|what| matches!(what, Happening::OldMachine { .. }));
     let after_stop = evidence.restores.last().filter(|_| !comes_from_a_former_life);
     if let (Some((Ok(()), _)), Some(restore)) = (&evidence.stopped, after_stop)
-        && let Ok((bytes, _)) = &restore.outcome
+        && let Ok((restored, _)) = &restore.outcome
     {
-        let states = states_of(&evidence.history, bytes);
+        let states = states_of(&evidence.history, restored);
         let head = restore.heads.1;
         if head.is_some_and(|head| !states.contains(&head)) {
             let text = format!("a restore after it gives states {states:?}, the newest is {head:?}");

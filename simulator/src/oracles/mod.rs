@@ -135,7 +135,7 @@ pub(crate) mod fixture {
             exposed: false,
             claimed: None,
             heads: (Some(2), Some(2)),
-            outcome: Ok((bytes, Some(replicator::ltx::Txid(1)))),
+            outcome: Ok((crate::history::FileImage::of(&bytes), Some(replicator::ltx::Txid(1)))),
             beside: Vec::new(),
         }
     }

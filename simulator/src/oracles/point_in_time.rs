@@ -22,11 +22,11 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
 
 fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
     let Asked::Before(millis) = restore.asked else { return None };
-    let (bytes, txid) = match &restore.outcome {
-        Ok(restored) => restored,
+    let (restored, txid) = match &restore.outcome {
+        Ok(outcome) => outcome,
         Err(error) => return refused(evidence, restore, millis, error),
     };
-    let states = states_of(&evidence.history, bytes);
+    let states = states_of(&evidence.history, restored);
     let violation = |promised: &str, happened: String| {
         Some(Violation { oracle: NAME, at_millis: restore.ended_millis, promised: promised.into(), happened })
     };

@@ -4,13 +4,13 @@
 use replicator::ErrorKind;
 
 use crate::evidence::{Evidence, RestoreRun, Violation};
-use crate::history::{History, StateId, image_of_file, page_size_of, page_sums};
+use crate::history::{FileImage, History, StateId};
 
 pub const NAME: &str = "restore-valid";
 
-/// States that the restored bytes are equal to, newest first.
-pub fn states_of(history: &History, restored: &[u8]) -> Vec<StateId> {
-    image_of_file(restored).map_or(Vec::new(), |image| history.find(image))
+/// States that the restored database is equal to, newest first.
+pub fn states_of(history: &History, restored: &FileImage) -> Vec<StateId> {
+    restored.image.map_or(Vec::new(), |image| history.find(image))
 }
 
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
@@ -19,12 +19,12 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
 
 fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
     let (promised, happened) = match &restore.outcome {
-        Ok((bytes, txid))
-            if states_of(&evidence.history, bytes).is_empty() && !evidence.is_foreign(bytes) =>
+        Ok((restored, txid))
+            if states_of(&evidence.history, restored).is_empty() && !evidence.is_foreign(restored) =>
         {
             (
                 "a restored database equals a committed state, page by page".to_owned(),
-                format!("TXID {txid:?} gives {}", difference(&evidence.history, bytes, restore)),
+                format!("TXID {txid:?} gives {}", difference(&evidence.history, restored, restore)),
             )
         }
         Err(error) if error.kind == Some(ErrorKind::Corrupt) && !restore.exposed => (
@@ -37,16 +37,18 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
 }
 
 /// Names the pages that differ from the nearest state.
-fn difference(history: &History, bytes: &[u8], restore: &RestoreRun) -> String {
-    let Some(page_size) = page_size_of(bytes) else { return "bytes that are no database".into() };
-    let sums = page_sums(bytes, page_size);
+fn difference(history: &History, restored: &FileImage, restore: &RestoreRun) -> String {
+    if restored.page_size.is_none() {
+        return "bytes that are no database".into();
+    }
+    let sums = &restored.pages;
     let newest = restore.heads.1.unwrap_or(0);
     let oldest = newest.saturating_sub(60);
-    let nearest = (oldest..=newest).min_by_key(|state| different(history, *state, &sums).len());
+    let nearest = (oldest..=newest).min_by_key(|state| different(history, *state, sums).len());
     let Some(nearest) = nearest else { return "a database although nothing was committed".into() };
-    let pages = different(history, nearest, &sums);
+    let pages = different(history, nearest, sums);
     let first: Vec<String> =
-        pages.iter().take(5).map(|page| explain(history, *page, &sums, newest)).collect();
+        pages.iter().take(5).map(|page| explain(history, *page, sums, newest)).collect();
     format!(
         "no committed state; nearest is state {nearest} ({} pages; restored {}), {} pages differ: {}",
         history.state(nearest).pages,

@@ -5,6 +5,9 @@
 use super::{Draw, Happening, Plan, Timed};
 use crate::disk::Pace;
 
+/// One plan in so many has a database that grows past 1 GiB.
+const LARGE_ONE_IN: u64 = 4_000;
+
 impl Draw<'_> {
     /// At most one of each kind.
     pub(super) fn company(&self, run_millis: u64) -> Vec<Timed> {
@@ -30,6 +33,47 @@ impl Draw<'_> {
             add("impatient.at", Happening::StopInOutage { patience_millis, down_millis });
         }
         faults
+    }
+
+    /// The store is away for longer than anybody retries, often from the very beginning.
+    pub(super) fn away(&self, plan: &mut Plan) {
+        if !self.on("away.on", 6) {
+            return;
+        }
+        let at_millis = self.pick("away.at", &[0, 0, 1_000, plan.run_millis / 2]);
+        let millis = self.pick("away.millis", &[2_000, 12_000, 45_000]);
+        plan.faults.push(Timed { at_millis, what: Happening::Outage { millis } });
+        plan.faults.sort_by_key(|fault| fault.at_millis);
+        plan.run_millis = plan.run_millis.max(at_millis + u64::from(millis) + 5_000);
+    }
+
+    /// A database that grows past the lock page. Seldom, because every copy of it takes a second; what copies the whole
+    /// machine is left out.
+    pub(super) fn large(&self, plan: &mut Plan) {
+        if self.below("large.on", LARGE_ONE_IN) != LARGE_ONE_IN - 1 {
+            return;
+        }
+        let app = &mut plan.app;
+        (app.begins_large, app.page_size, app.value_bytes) = (true, 65_536, 40_000);
+        (app.steps, app.autocheckpoint) = (app.steps.min(30), app.autocheckpoint.min(50));
+        plan.replicator.snapshot_millis = plan.replicator.snapshot_millis.max(20_000);
+        plan.crash_images = 0;
+        plan.restores.truncate(1);
+        plan.faults.retain(|fault| {
+            use Happening as H;
+            matches!(
+                fault.what,
+                H::KillReplicator { .. }
+                    | H::StopReplicator { .. }
+                    | H::KillApp { .. }
+                    | H::PowerLoss { .. }
+                    | H::Outage { .. }
+                    | H::Disk(_)
+                    | H::WipeLocalState { .. }
+                    | H::LeaveWal { .. }
+            )
+        });
+        plan.faults.truncate(2);
     }
 
     /// Writers that hardly pause, checkpoints and snapshots all the time, and a replicator that is often held up in

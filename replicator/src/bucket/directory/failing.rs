@@ -76,6 +76,9 @@ impl Disk for Scripted {
         self.note("set_modified")?;
         self.inner.set_modified(path, time)
     }
+    fn available(&self, path: &Path) -> io::Result<u64> {
+        self.inner.available(path)
+    }
     fn set_permissions(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
         self.note("set_permissions")?;
         self.inner.set_permissions(path, mode, uid, gid)

@@ -246,7 +246,8 @@ impl Files {
             let path = self.root.join(&directory);
             let entries = match self.disk.read_dir(&path) {
                 Ok(entries) => entries,
-                Err(error) if is_absent(&error) => continue,
+                // A file in the place of a directory is no empty replica.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(Error::io(format!("cannot list {}", path.display()), error)),
             };
             for entry in entries {

@@ -202,6 +202,9 @@ impl Disk for FaultyDisk {
     fn set_modified(&self, path: &Path, time: UnixMillis) -> io::Result<()> {
         self.step()?.set_modified(path, time)
     }
+    fn available(&self, path: &Path) -> io::Result<u64> {
+        self.step()?.available(path)
+    }
     fn set_permissions(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
         self.step()?.set_permissions(path, mode, uid, gid)
     }

@@ -1,6 +1,7 @@
 //! A store that does what a test says, beside what it is asked.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -9,6 +10,7 @@ use crate::bucket::{
     Body, ByteRange, Capabilities, DeleteFailure, KeyLayout, ObjectInfo, PutCondition, PutOptions,
     PutOutcome, Upload,
 };
+use crate::error::{Error, ErrorKind};
 use crate::replica::LtxName;
 
 /// Everything goes to `store`, but:
@@ -18,11 +20,20 @@ pub(super) struct Mischief {
     pub(super) hides_newest: bool,
     /// Somebody else gets this key just before our streamed upload would.
     pub(super) taken: Mutex<Option<String>>,
+    /// It cannot be reached.
+    pub(super) away: AtomicBool,
 }
 
 impl Mischief {
     pub(super) fn none(store: &Arc<dyn Bucket>) -> Self {
-        Self { store: Arc::clone(store), hides_newest: false, taken: Mutex::new(None) }
+        Self { store: Arc::clone(store), hides_newest: false, taken: Mutex::new(None), away: AtomicBool::new(false) }
+    }
+
+    fn reach(&self) -> Result<&dyn Bucket> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Transient, "memory: connection refused"));
+        }
+        Ok(self.store.as_ref())
     }
 }
 
@@ -51,7 +62,7 @@ impl Bucket for Mischief {
         condition: PutCondition,
         options: PutOptions,
     ) -> Result<PutOutcome> {
-        self.store.put(key, body, condition, options).await
+        self.reach()?.put(key, body, condition, options).await
     }
 
     async fn upload(
@@ -64,19 +75,19 @@ impl Bucket for Mischief {
         if is_taken {
             self.store.put(key, Bytes::from(vec![7; 4096]), PutCondition::IfAbsent, options).await?;
         }
-        self.store.upload(key, condition, options).await
+        self.reach()?.upload(key, condition, options).await
     }
 
     async fn get(&self, key: &str, range: Option<ByteRange>) -> Result<Box<dyn Body>> {
-        self.store.get(key, range).await
+        self.reach()?.get(key, range).await
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>> {
-        self.store.head(key).await
+        self.reach()?.head(key).await
     }
 
     async fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectInfo>> {
-        let mut objects = self.store.list(prefix, start_after).await?;
+        let mut objects = self.reach()?.list(prefix, start_after).await?;
         if !self.hides_newest {
             return Ok(objects);
         }
@@ -88,6 +99,6 @@ impl Bucket for Mischief {
     }
 
     async fn delete(&self, keys: &[String]) -> Result<Vec<DeleteFailure>> {
-        self.store.delete(keys).await
+        self.reach()?.delete(keys).await
     }
 }

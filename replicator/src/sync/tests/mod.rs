@@ -1,5 +1,6 @@
 //! Replication end to end on real files, with this process as the application and memory as the store.
 
+mod away;
 mod continuity;
 mod lagging;
 mod maintenance;

@@ -37,6 +37,20 @@ async fn what_was_copied_from_a_deleted_database_is_still_owed() {
     tokio::time::timeout(long, noticed).await.unwrap().unwrap();
     let error = handle.stop(Duration::from_secs(1)).await.unwrap_err();
     assert!(error.to_string().contains("is in the store"), "{error}");
+    // A new process knows it only from the files that lie there.
+    for back in [false, true] {
+        if back {
+            disk.remove_file(&replica).unwrap();
+            disk.rename(&world.dir.path().join("away"), &replica).unwrap();
+        }
+        let handle = world.start();
+        let mut status = handle.status();
+        let noticed = status.wait_for(|status| status.state == State::WaitingForDatabase);
+        tokio::time::timeout(long, noticed).await.unwrap().unwrap();
+        let error = handle.stop(Duration::from_secs(1)).await.unwrap_err();
+        let expected = if back { "is in the store" } else { "is not known" };
+        assert!(error.to_string().contains(expected), "{error}");
+    }
 }
 
 /// A gate that everything stops at while it is closed.
@@ -98,6 +112,9 @@ impl Disk for Hanging {
     }
     fn set_modified(&self, path: &Path, time: UnixMillis) -> io::Result<()> {
         self.inner.set_modified(path, time)
+    }
+    fn available(&self, path: &Path) -> io::Result<u64> {
+        self.inner.available(path)
     }
     fn set_permissions(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
         self.inner.set_permissions(path, mode, uid, gid)

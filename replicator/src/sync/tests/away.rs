@@ -1,0 +1,129 @@
+//! The store is away when a database is replicated for the first time.
+
+use std::sync::atomic::Ordering;
+
+use super::mischief::Mischief;
+use super::*;
+
+/// A world whose store can be away, and is.
+fn world() -> (World, Arc<Mischief>) {
+    let mut world = World::new();
+    let store = Arc::new(Mischief::none(&world.bucket));
+    store.away.store(true, Ordering::SeqCst);
+    world.bucket = Arc::clone(&store) as Arc<dyn Bucket>;
+    (world, store)
+}
+
+/// Waits until something is, within reason.
+async fn until(handle: &Handle, what: &str, is: impl FnMut(&Status) -> bool) {
+    let mut status = handle.status();
+    let reached = tokio::time::timeout(Duration::from_secs(20), status.wait_for(is)).await;
+    assert!(reached.is_ok_and(|reached| reached.is_ok()), "{what}: {:?}", handle.status().borrow());
+}
+
+/// Waits until a commit has been copied to the local disk.
+async fn copied(handle: &Handle, app: &Connection) -> Txid {
+    let before = handle.status().borrow().local_txid;
+    insert(app, 3);
+    handle.sync_now();
+    until(handle, "copied", |status| status.local_txid > before).await;
+    handle.status().borrow().local_txid.unwrap()
+}
+
+fn staged(world: &World) -> Vec<local::Staged> {
+    local::LocalState::peek(os::host().disk, &world.options.meta_dir).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_are_copied_and_every_state_is_there_once_the_store_is_back() {
+    let (world, store) = world();
+    let app = world.app();
+    insert(&app, 20);
+    let handle = world.start();
+    until(&handle, "a full copy is staged", |status| status.local_txid == Some(Txid(1))).await;
+    let mut states = Vec::new();
+    for round in 0..4 {
+        let txid = copied(&handle, &app).await;
+        states.push((txid, dump(&app)));
+        if round == 1 {
+            // What is copied need not stay in the log.
+            checkpoint(&app, "TRUNCATE");
+        }
+    }
+    assert_eq!(handle.status().borrow().replicated_txid, None, "nothing is in the store");
+    let error = handle.stop(Duration::from_millis(200)).await.unwrap_err();
+    assert!(error.to_string().contains("the store has nothing"), "{error}");
+    // It is down meanwhile, and the store still away when it starts again.
+    insert(&app, 3);
+    let handle = world.start();
+    until(&handle, "the rest is copied", |status| status.local_txid > Some(states[3].0)).await;
+    store.away.store(false, Ordering::SeqCst);
+    settle(&handle).await;
+    world.assert_equal(&app).await;
+    for (txid, rows) in &states {
+        let restored = world.restore(restore::Target::Txid(*txid)).await.unwrap();
+        assert!(&dump(&Connection::open(restored).unwrap()) == rows, "at {txid}");
+    }
+    stop(handle).await;
+    assert!(!staged(&world).iter().any(first::is_first_copy), "the copy goes once the store has it");
+    // The chain goes on without it.
+    insert(&app, 3);
+    let handle = world.start();
+    settle(&handle).await;
+    assert!(handle.status().borrow().replicated_txid < Some(Txid(12)), "no full copy was needed");
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_copy_of_an_idle_database_is_replaced_by_a_record() {
+    let (world, store) = world();
+    let app = world.app();
+    insert(&app, 20);
+    let handle = world.start();
+    until(&handle, "a full copy is staged", |status| status.local_txid == Some(Txid(1))).await;
+    store.away.store(false, Ordering::SeqCst);
+    settle(&handle).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stop(handle).await;
+    let records = staged(&world);
+    assert!(records.len() == 1 && records[0].is_base, "{records:?}");
+    insert(&app, 1);
+    let handle = world.start();
+    settle(&handle).await;
+    assert_eq!(handle.status().borrow().replicated_txid, Some(Txid(2)));
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}
+
+/// Ids that begin at 1 say nothing about a replica that nobody could look at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_turns_out_to_have_a_history_is_not_mixed_with_ours() {
+    let (mut world, store) = world();
+    let other = open_app(&world.dir.path().join("other.db"));
+    let ours = std::mem::replace(&mut world.options, Options::new(world.dir.path().join("other.db")));
+    store.away.store(false, Ordering::SeqCst);
+    let handle = world.start();
+    for _ in 0..3 {
+        insert(&other, 4);
+        settle(&handle).await;
+    }
+    let (newest, theirs) = (handle.status().borrow().replicated_txid.unwrap(), dump(&other));
+    stop(handle).await;
+    world.options = ours;
+    store.away.store(true, Ordering::SeqCst);
+    let app = world.app();
+    insert(&app, 20);
+    let handle = world.start();
+    until(&handle, "a full copy is staged", |status| status.local_txid == Some(Txid(1))).await;
+    for _ in 0..5 {
+        copied(&handle, &app).await;
+    }
+    store.away.store(false, Ordering::SeqCst);
+    settle(&handle).await;
+    insert(&app, 1);
+    stop(handle).await;
+    world.assert_equal(&app).await;
+    let restored = world.restore(restore::Target::Txid(newest)).await.unwrap();
+    assert!(dump(&Connection::open(restored).unwrap()) == theirs, "their newest state is still there");
+}
