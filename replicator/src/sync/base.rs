@@ -1,7 +1,7 @@
 //! Full copies: the first file of a chain, the restart of a chain that cannot be continued, and snapshots.
 //!
 //! They go straight from the pinned database to the store, in chunks, so that neither memory nor local disk has to
-//! hold a database.
+//! hold a database. (The one that waits for the store on the local disk is in [`super::first`].)
 
 use std::future::{Future, ready};
 use std::sync::Arc;
@@ -183,7 +183,9 @@ pub async fn publish(
     };
     // While it was sent, a rival may have gone on from the same place, and its file of this transaction expired. If that
     // cannot be, a file behind ours is from somebody who goes on from ours, and withdrawing it would leave a hole.
-    if txid > Txid(1) && sight.is_old() && rival::ahead_of(bucket, txid).await?.is_some() {
+    // (In a directory, files bear the time of their transaction, and the rival's retention may delete young ones.)
+    let may_be_gone = sight.is_old() || bucket.kind() == "file";
+    if txid > Txid(1) && may_be_gone && rival::ahead_of(bucket, txid).await?.is_some() {
         withdraw(bucket, name).await?;
         if !follows {
             withdraw(bucket, LtxName::snapshot(txid)).await?;

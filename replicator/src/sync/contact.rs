@@ -29,7 +29,7 @@ pub fn base_txid(local: Option<Txid>, inventory: &Inventory) -> Txid {
     local.max(planted!("ids-from-local-state", None, inventory.max_txid())).map_or(Txid(1), Txid::next)
 }
 
-/// Compares staged files (oldest first, not empty) with the replica.
+/// Compares staged files, oldest first, with the replica.
 #[must_use]
 pub fn contact(staged: &[Staged], inventory: &Inventory) -> Contact {
     let newest = staged.last().map(|file| file.txid);

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ltx::Txid;
-use crate::replica::Inventory;
 
 use super::State;
 use super::contact::{Contact, contact};
 use super::local::{LocalState, Staged, newest, since_last_base};
 use super::task::Shared;
+use super::upload;
 
 /// A database that has appeared since the last look is not replicated, and what was copied from one that is gone is owed
 /// to the store all the same, by whichever process it was copied. Asking the store may take up to `deadline`.
@@ -29,7 +29,14 @@ pub async fn without_database(shared: &Shared, deadline: Duration) -> Result<()>
     let (copied, replicated) = match status.local_txid {
         Some(local) => (local, status.replicated_txid),
         None => match copied_before(shared).await? {
-            Some(staged) => of_an_earlier_process(shared, &staged, deadline).await?,
+            Some((local, staged)) => {
+                let asked = tokio::time::timeout(deadline, of_an_earlier_process(shared, &local, &staged)).await;
+                let asked = asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::Transient, "no answer in time")));
+                asked.map_err(|error| {
+                    let what = "is gone, and what was copied from it before is not known to be in the store";
+                    error.context(format!("{} {what}", shared.options.db.display()))
+                })?
+            }
             None => return Ok(()),
         },
     };
@@ -54,28 +61,34 @@ async fn is_absent(shared: &Shared) -> bool {
 }
 
 /// What an earlier process left, if there is anything that may be owed.
-async fn copied_before(shared: &Shared) -> Result<Option<Vec<Staged>>> {
-    let (disk, meta_dir) = (Arc::clone(&shared.host.disk), shared.options.meta_dir.clone());
-    let staged = shared.host.blocking(move || LocalState::peek(disk, &meta_dir)).await?;
-    let staged = since_last_base(staged);
-    Ok(staged.iter().any(|file| !file.is_base).then_some(staged))
+async fn copied_before(shared: &Shared) -> Result<Option<(LocalState, Vec<Staged>)>> {
+    let local = LocalState::peek(Arc::clone(&shared.host.disk), &shared.options.meta_dir);
+    let reader = local.clone();
+    let staged = match shared.host.blocking(move || reader.staged()).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        staged => since_last_base(staged?),
+    };
+    Ok(staged.iter().any(|file| !file.is_base).then_some((local, staged)))
 }
 
-/// Its newest transaction, and the newest that the store has.
+/// Its newest transaction, and the newest of its own that the store has.
 async fn of_an_earlier_process(
     shared: &Shared,
+    local: &LocalState,
     staged: &[Staged],
-    deadline: Duration,
 ) -> Result<(Txid, Option<Txid>)> {
-    let copied = newest(staged)?.map(|file| file.txid).unwrap_or_default();
-    let listing = tokio::time::timeout(deadline, Inventory::load(shared.bucket.as_ref())).await;
-    let listing = listing.unwrap_or_else(|_| Err(Error::new(ErrorKind::Transient, "no answer in time")));
-    let inventory = listing.map_err(|error| {
-        let what = "is gone; whether the store has what was copied from it is not known";
-        error.context(format!("{} {what}", shared.options.db.display()))
-    })?;
-    Ok(match contact(staged, &inventory) {
-        Contact::Continue { replicated } => (copied, Some(replicated)),
-        Contact::Rebase { .. } => (copied, None),
-    })
+    let last = newest(staged)?.expect("there is a file that is no record");
+    let conflict = |what: &str| Error::new(ErrorKind::Conflict, format!("{}: {what}", shared.bucket.location()));
+    match contact(staged, &upload::look(shared, staged).await?) {
+        Contact::Rebase { reason, .. } => Err(conflict(reason)),
+        Contact::Continue { replicated } if replicated == last.txid && !last.is_base => {
+            match upload::holds(shared, local, &last).await? {
+                true => Ok((last.txid, Some(replicated))),
+                false => Err(conflict("its newest transaction is another's")),
+            }
+        }
+        Contact::Continue { replicated } => {
+            Ok((last.txid, Some(replicated).filter(|&replicated| replicated > Txid(0))))
+        }
+    }
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::{Clock, UnixMillis};
 use crate::ltx::{HEADER_LEN, Txid};
 use crate::sqlite::{PinnedView, Source};
 
@@ -34,6 +35,9 @@ struct Draft {
     local: LocalState,
     encoder: ImageEncoder,
     unfinished: Unfinished,
+    timestamp: UnixMillis,
+    max_batch_bytes: u64,
+    clock: Arc<dyn Clock>,
 }
 
 /// Copies the pinned database to the local disk and starts a chain from it; `None` if it has local state or the disk has
@@ -42,19 +46,23 @@ struct Draft {
 /// # Errors
 /// Those of reading and of the local disk, and `Transient` if the database was replaced meanwhile.
 pub async fn stage(shared: &Shared, source: Box<Source>) -> Result<Option<(Box<Source>, Chain)>> {
+    // One at a time, so that each sees what the others have left of the disk.
+    let _turn = shared.turns.take_for_local_copy().await;
     let host = &shared.host;
-    let timestamp = host.clock.now();
-    let (disk, options) = (Arc::clone(&host.disk), shared.options.clone());
+    let (disk, options, clock) = (Arc::clone(&host.disk), shared.options.clone(), Arc::clone(&host.clock));
     let begin = move || -> Result<Option<Draft>> {
         let local = LocalState::open(disk, &options.meta_dir)?;
         let view = source.view()?;
         if !local.staged()?.is_empty() || !has_room(&local, &view)? {
             return Ok(None);
         }
+        // After the view: what is dated so was all committed by then.
+        let timestamp = clock.now();
         let table = TableBuilder::new(&local, view.page_size)?;
         let encoder = ImageEncoder::new(image_header(&view, Txid(1), Txid(1), timestamp), Some(table))?;
         let unfinished = local.create_unfinished()?;
-        Ok(Some(Draft { source, view, local, encoder, unfinished }))
+        let max_batch_bytes = options.max_batch_bytes;
+        Ok(Some(Draft { source, view, local, encoder, unfinished, timestamp, max_batch_bytes, clock }))
     };
     let Some(mut draft) = host.blocking(begin).await? else { return Ok(None) };
     loop {
@@ -66,25 +74,16 @@ pub async fn stage(shared: &Shared, source: Box<Source>) -> Result<Option<(Box<S
             })
             .await;
         draft = returned;
-        if is_complete? {
-            break;
+        match is_complete {
+            Ok(true) => return host.blocking(move || draft.finish().map(Some)).await,
+            Ok(false) => {}
+            Err(error) => {
+                // What was written may be what fills the disk.
+                host.blocking(move || draft.local.remove_unfinished()).await?;
+                return Err(error);
+            }
         }
     }
-    let (clock, max_batch_bytes) = (Arc::clone(&host.clock), shared.options.max_batch_bytes);
-    host.blocking(move || {
-        let Draft { source, view, local, encoder, unfinished } = draft;
-        let newest = Staged { txid: Txid(1), position: view.position, is_base: false };
-        // The table first: alone it means nothing.
-        encoder.into_table().expect("one was given").finish(&local, newest.txid)?;
-        if source.is_replaced()? {
-            let what = "the database was replaced while it was being copied";
-            return Err(Error::new(ErrorKind::Transient, what));
-        }
-        local.publish(unfinished, &newest)?;
-        let (commit, page_size) = (view.page_count, view.page_size);
-        Ok(Some((source, Chain { local, newest, commit, page_size, timestamp, max_batch_bytes, clock })))
-    })
-    .await
 }
 
 /// Asked with the size of the whole database: how well it can be compressed is not known.
@@ -109,6 +108,20 @@ impl Draft {
             Some(chunk) => self.unfinished.append(&chunk).map(|()| false),
             None => Ok(true),
         }
+    }
+
+    fn finish(self) -> Result<(Box<Source>, Chain)> {
+        let Self { source, view, local, encoder, unfinished, timestamp, max_batch_bytes, clock } = self;
+        let newest = Staged { txid: Txid(1), position: view.position, is_base: false };
+        // The table first: alone it means nothing.
+        encoder.into_table().expect("one was given").finish(&local, newest.txid)?;
+        if source.is_replaced()? {
+            let what = "the database was replaced while it was being copied";
+            return Err(Error::new(ErrorKind::Transient, what));
+        }
+        local.publish(unfinished, &newest)?;
+        let (commit, page_size) = (view.page_count, view.page_size);
+        Ok((source, Chain { local, newest, commit, page_size, timestamp, max_batch_bytes, clock }))
     }
 }
 

@@ -419,10 +419,12 @@ impl<'a> Follower<'a> {
     /// Removes staged files that are no longer needed.
     async fn tidy(&mut self) {
         let Some(replicated) = self.shared.status().replicated_txid else { return };
-        if self.session.as_ref().is_some_and(|session| session.holds_first_copy())
+        let is_published = self.shared.queue.oldest().is_none_or(|oldest| oldest > Txid(1));
+        if is_published
+            && self.session.as_ref().is_some_and(|session| session.holds_first_copy())
             && let Err(error) = self.blocking(|session, _| session.release_first_copy()).await
         {
-            self.shared.report("remove the staged full copy", &error);
+            tracing::warn!(db = %self.shared.options.db.display(), %error, "the staged full copy stays until the next start");
         }
         let needed = self.shared.compactor.needs_copies_from();
         let removable = needed.map_or(replicated, |first| replicated.min(Txid(first.0 - 1)));

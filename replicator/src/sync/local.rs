@@ -3,7 +3,7 @@
 //! A staged file's *name* is the WAL position that its content reaches, so one rename makes both durable together:
 //!
 //! `<txid>-<salt1><salt2>-<frame>-<checksum>.ltx`, all lower-case hexadecimal. `.base` instead of `.ltx` marks a file
-//! that went straight to the store (a full copy is not staged: it may be as large as the disk is free).
+//! of which the content is only in the store: a full copy, which is staged only if the store is away at the very beginning.
 //!
 //! Lives in `replicator/` below the meta directory, out of the way of Litestream's own `ltx/`.
 
@@ -91,12 +91,17 @@ impl LocalState {
         for parent in [meta_dir, meta_dir.parent().unwrap_or(Path::new("."))] {
             this.sync_dir(parent)?;
         }
-        for entry in this.list()? {
-            if entry.ends_with(".tmp") {
-                this.remove(&entry)?;
-            }
-        }
+        this.remove_unfinished()?;
         Ok(this)
+    }
+
+    /// Removes files that were not finished. Nobody may be writing one.
+    ///
+    /// # Errors
+    /// If one is still there, or the directory cannot be listed.
+    pub fn remove_unfinished(&self) -> Result<()> {
+        let entries = self.list()?;
+        entries.iter().filter(|entry| entry.ends_with(".tmp")).try_for_each(|entry| self.remove(entry))
     }
 
     /// Path of a file in the directory.
@@ -111,16 +116,10 @@ impl LocalState {
         &self.disk
     }
 
-    /// The staged files below `meta_dir`, without touching anything; none if there is no local state.
-    ///
-    /// # Errors
-    /// If the directory cannot be listed.
-    pub fn peek(disk: Arc<dyn Disk>, meta_dir: &Path) -> Result<Vec<Staged>> {
-        let this = Self { disk, dir: meta_dir.join(DIR_NAME) };
-        match this.staged() {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            staged => staged,
-        }
+    /// The local state below `meta_dir`, which may not exist, for looking at it only.
+    #[must_use]
+    pub fn peek(disk: Arc<dyn Disk>, meta_dir: &Path) -> Self {
+        Self { disk, dir: meta_dir.join(DIR_NAME) }
     }
 
     /// Staged files, oldest first; of one transaction, the file with the content before the record.

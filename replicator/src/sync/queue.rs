@@ -65,6 +65,12 @@ impl Queue {
         }
     }
 
+    /// The transaction that waits for the longest time.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Txid> {
+        self.lock().front().map(|front| front.staged.txid)
+    }
+
     /// Number of files waiting.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -470,14 +470,13 @@ impl Session {
         self.holds_first_copy
     }
 
-    /// Removes it; it must be in the store.
+    /// Removes it; it must be in the store. Tried once.
     ///
     /// # Errors
     /// As [`first::release`].
     pub fn release_first_copy(&mut self) -> Result<()> {
-        first::release(&mut self.chain)?;
         self.holds_first_copy = false;
-        Ok(())
+        first::release(&mut self.chain)
     }
 
     /// Gives up the chain but keeps the database pinned.

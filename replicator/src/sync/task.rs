@@ -310,8 +310,8 @@ impl Life {
         self.follow(shared, stop, session, staged, snapshots, requests).await
     }
 
-    /// Publishes a full copy as a new chain. The database stays pinned meanwhile. If the store is away and this is the
-    /// beginning, the copy is only staged, as far as the local disk has room.
+    /// Publishes a full copy as a new chain. The database stays pinned while that is tried. If the store is away and this
+    /// is the beginning, the copy is only staged, as far as the local disk has room.
     async fn new_chain(
         &mut self,
         shared: &Arc<Shared>,
@@ -321,11 +321,13 @@ impl Life {
     ) -> Result<(Box<Session>, Vec<Staged>)> {
         let is_first = last.is_none() && shared.status().replicated_txid.is_none();
         let work = async {
-            let _turn = shared.turns.take().await;
+            let turn = shared.turns.take().await;
             let sight = Sight::new(Arc::clone(&shared.host.clock), &shared.options);
             let inventory = match Inventory::load(shared.bucket.as_ref()).await {
                 Ok(inventory) => inventory,
-                Err(error) if is_first => {
+                // What the store refuses may never be allowed: then nothing is gained by filling the disk.
+                Err(error) if is_first && error.kind() == ErrorKind::Transient => {
+                    drop(turn);
                     shared.report("list the replica", &error);
                     return first::stage(shared, source).await?.map(Begun::Staged).ok_or(error);
                 }
@@ -352,6 +354,7 @@ impl Life {
                 return Err(error);
             }
             Begun::Staged((source, chain)) => {
+                self.base = None;
                 tracing::warn!(
                     db = %shared.options.db.display(), pages = chain.commit,
                     "the store cannot be reached: a full copy is staged on the local disk, and commits are copied meanwhile"

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 /// Turns at the same time.
@@ -16,11 +16,14 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// The turns of a process. Clones share them.
 #[derive(Clone)]
-pub struct Turns(Arc<Semaphore>);
+pub struct Turns {
+    store: Arc<Semaphore>,
+    local_copy: Arc<Semaphore>,
+}
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+        Self { store: Arc::new(Semaphore::new(AT_ONCE)), local_copy: Arc::new(Semaphore::new(1)) }
     }
 }
 
@@ -36,13 +39,21 @@ impl Turns {
     /// # Panics
     /// Never: the semaphore is not closed.
     pub async fn take(&self) -> Turn {
-        let permit = Arc::clone(&self.0).acquire_owned().await.expect("the semaphore is never closed");
+        let permit = Arc::clone(&self.store).acquire_owned().await.expect("the semaphore is never closed");
         let mut holder = JoinSet::new();
         holder.spawn(async move {
             tokio::time::sleep(LONGEST).await;
             drop(permit);
         });
         Turn { _holder: holder }
+    }
+
+    /// Waits for the turn to stage a full copy on the local disk: one at a time, however long it takes.
+    ///
+    /// # Panics
+    /// Never: the semaphore is not closed.
+    pub async fn take_for_local_copy(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.local_copy).acquire_owned().await.expect("the semaphore is never closed")
     }
 }
 

@@ -83,6 +83,9 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
             }
             if replicated > Txid(0) {
                 shared.acknowledge(replicated, None);
+            } else {
+                // Whatever an earlier session had replicated is not there any more.
+                shared.update(|status| status.replicated_txid = None);
             }
         }
     }
@@ -93,14 +96,19 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
         if planted!("claim-before-upload") {
             shared.acknowledge(queued.staged.txid, queued.captured_at);
         }
-        match upload(&shared, &local, &queued, &mut sight).await {
+        // A database at a time here, too, when the store is back for all of them.
+        let turn = if first::is_first_copy(&queued.staged) { Some(shared.turns.take().await) } else { None };
+        let uploaded = upload(&shared, &local, &queued, &mut sight).await;
+        drop(turn);
+        match uploaded {
             Ok(()) => {
                 backoff.reset();
                 shared.acknowledge(queued.staged.txid, queued.captured_at);
             }
             Err(error) if error.kind() == ErrorKind::Conflict && first::is_first_copy(&queued.staged) => {
-                // Nothing was published yet: the replica is another's, and we go on above it.
-                return UploadEnd::Rebase { next: shared.next_base_txid(), reason: error.to_string() };
+                // Nothing was acknowledged yet: we go on above whatever is there.
+                let reason = "another file is in the place of the first full copy".to_owned();
+                return UploadEnd::Rebase { next: shared.next_base_txid(), reason };
             }
             Err(error) if error.kind() == ErrorKind::Conflict => return UploadEnd::Fenced(error),
             Err(error) if is_unreadable(&error) => {
@@ -116,7 +124,10 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
 /// What the replica holds. Listings of some stores lag. A full copy that the listing lacks is asked for by name before it
 /// is taken for lost, for each copy made because of that would be missed in turn; and where nothing is to be uploaded, so
 /// that no conflict would tell, the next transaction is, in case somebody has gone on from here.
-async fn look(shared: &Shared, staged: &[Staged]) -> Result<Inventory> {
+///
+/// # Errors
+/// The store's.
+pub async fn look(shared: &Shared, staged: &[Staged]) -> Result<Inventory> {
     let bucket = shared.bucket.as_ref();
     let mut inventory = Inventory::load(bucket).await?;
     let base = staged.iter().rev().find(|file| file.is_base).map(|file| file.txid);
@@ -237,6 +248,14 @@ struct Uploaded {
     timestamp: UnixMillis,
     /// The file that is now in the store as well.
     copy: LocalCopy,
+}
+
+/// Whether the store's file of a transaction is the staged one. If there is none, it is from now on.
+///
+/// # Errors
+/// The store's, and those of reading the staged file.
+pub async fn holds(shared: &Shared, local: &LocalState, file: &Staged) -> Result<bool> {
+    Ok(upload_file(shared, local, file).await?.outcome != PutOutcome::Conflict)
 }
 
 /// Uploads a staged file. It is read once: the bytes that go out are the bytes that were checked, and nothing is

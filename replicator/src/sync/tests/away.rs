@@ -31,7 +31,7 @@ async fn copied(handle: &Handle, app: &Connection) -> Txid {
 }
 
 fn staged(world: &World) -> Vec<local::Staged> {
-    local::LocalState::peek(os::host().disk, &world.options.meta_dir).unwrap()
+    local::LocalState::peek(os::host().disk, &world.options.meta_dir).staged().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,7 +48,7 @@ async fn what_was_copied_from_a_deleted_database_is_still_owed() {
         let noticed = status.wait_for(|status| status.state == State::WaitingForDatabase);
         tokio::time::timeout(long, noticed).await.unwrap().unwrap();
         let error = handle.stop(Duration::from_secs(1)).await.unwrap_err();
-        let expected = if back { "is in the store" } else { "is not known" };
+        let expected = if back { "is in the store" } else { "is not known to be in the store" };
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
