@@ -1,5 +1,8 @@
 //! Compaction, snapshots and retention while replication goes on.
 
+use std::sync::atomic::Ordering;
+
+use super::mischief::Mischief;
 use super::*;
 use crate::replica::{Inventory, Level, LtxName};
 
@@ -96,4 +99,33 @@ async fn a_snapshot_is_taken_although_the_log_was_emptied() {
         stop(handle).await;
         world.assert_equal(&app).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_database_gets_no_snapshot_of_what_the_last_one_holds() {
+    let mut world = World::new();
+    fast(&mut world);
+    world.options.snapshot_interval = Duration::from_millis(200);
+    let store = Arc::new(Mischief::none(&world.bucket));
+    world.bucket = Arc::clone(&store) as Arc<dyn Bucket>;
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    insert(&app, 10);
+    settle(&handle).await;
+    let replicated = handle.status().borrow().replicated_txid;
+    for _ in 0..200 {
+        if inventory(&world).await.newest_snapshot().map(|entry| entry.name.max) == replicated {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(inventory(&world).await.newest_snapshot().map(|entry| entry.name.max), replicated);
+    // What the last commits had scheduled may run first.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let uploads = store.uploads.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    assert_eq!(store.uploads.load(Ordering::SeqCst), uploads, "nothing new, and another snapshot");
+    stop(handle).await;
 }

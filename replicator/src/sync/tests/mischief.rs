@@ -1,7 +1,7 @@
 //! A store that does what a test says, beside what it is asked.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -22,11 +22,19 @@ pub(super) struct Mischief {
     pub(super) taken: Mutex<Option<String>>,
     /// It cannot be reached.
     pub(super) away: AtomicBool,
+    /// Streamed uploads so far.
+    pub(super) uploads: AtomicU64,
 }
 
 impl Mischief {
     pub(super) fn none(store: &Arc<dyn Bucket>) -> Self {
-        Self { store: Arc::clone(store), hides_newest: false, taken: Mutex::new(None), away: AtomicBool::new(false) }
+        Self {
+            store: Arc::clone(store),
+            hides_newest: false,
+            taken: Mutex::new(None),
+            away: AtomicBool::new(false),
+            uploads: AtomicU64::new(0),
+        }
     }
 
     fn reach(&self) -> Result<&dyn Bucket> {
@@ -71,6 +79,7 @@ impl Bucket for Mischief {
         condition: PutCondition,
         options: PutOptions,
     ) -> Result<Box<dyn Upload>> {
+        self.uploads.fetch_add(1, Ordering::SeqCst);
         let is_taken = self.taken.lock().unwrap().take_if(|taken| taken == key).is_some();
         if is_taken {
             self.store.put(key, Bytes::from(vec![7; 4096]), PutCondition::IfAbsent, options).await?;

@@ -2,6 +2,7 @@
 
 mod away;
 mod continuity;
+mod cycle;
 mod lagging;
 mod maintenance;
 mod mischief;
