@@ -37,7 +37,11 @@ pub fn contact(staged: &[Staged], inventory: &Inventory) -> Contact {
     let Some(newest) = newest else { return rebase("there is no local state") };
     let Some(remote) = inventory.max_txid() else {
         let is_whole = staged.first().is_some_and(first::is_first_copy);
-        return if is_whole { Contact::Continue { replicated: Txid(0) } } else { rebase("the replica is empty") };
+        return if is_whole {
+            Contact::Continue { replicated: Txid(0) }
+        } else {
+            rebase("the replica is empty")
+        };
     };
     if inventory.gap().is_some() {
         return rebase("transactions are missing in the replica");

@@ -30,8 +30,10 @@ pub async fn without_database(shared: &Shared, deadline: Duration) -> Result<()>
         Some(local) => (local, status.replicated_txid),
         None => match copied_before(shared).await? {
             Some((local, staged)) => {
-                let asked = tokio::time::timeout(deadline, of_an_earlier_process(shared, &local, &staged)).await;
-                let asked = asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::Transient, "no answer in time")));
+                let asked =
+                    tokio::time::timeout(deadline, of_an_earlier_process(shared, &local, &staged)).await;
+                let asked =
+                    asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::Transient, "no answer in time")));
                 asked.map_err(|error| {
                     let what = "is gone, and what was copied from it before is not known to be in the store";
                     error.context(format!("{} {what}", shared.options.db.display()))
@@ -78,7 +80,8 @@ async fn of_an_earlier_process(
     staged: &[Staged],
 ) -> Result<(Txid, Option<Txid>)> {
     let last = newest(staged)?.expect("there is a file that is no record");
-    let conflict = |what: &str| Error::new(ErrorKind::Conflict, format!("{}: {what}", shared.bucket.location()));
+    let conflict =
+        |what: &str| Error::new(ErrorKind::Conflict, format!("{}: {what}", shared.bucket.location()));
     match contact(staged, &upload::look(shared, staged).await?) {
         Contact::Rebase { reason, .. } => Err(conflict(reason)),
         Contact::Continue { replicated } if replicated == last.txid && !last.is_base => {

@@ -93,7 +93,9 @@ fn has_room(local: &LocalState, view: &PinnedView) -> Result<bool> {
     let has_room = size <= free / SHARE_OF_FREE;
     if !has_room {
         tracing::warn!(
-            size, free, share = SHARE_OF_FREE,
+            size,
+            free,
+            share = SHARE_OF_FREE,
             "no full copy is made locally, it could take more than its share of what is free: nothing is copied until the \
              store can be reached"
         );

@@ -88,7 +88,9 @@ impl FileImage {
     pub fn read(len: u64, log_page_size: Option<u32>, read: impl Fn(&mut [u8], u64) -> usize) -> Self {
         let mut header = [0; 100];
         let there = read(&mut header, 0);
-        let Some(page_size) = page_size_of(&header[..there]).or(log_page_size) else { return Self::default() };
+        let Some(page_size) = page_size_of(&header[..there]).or(log_page_size) else {
+            return Self::default();
+        };
         let mut page = vec![0; page_size as usize];
         let count = u32::try_from(len / u64::from(page_size)).expect("page counts are 32 bits");
         let sum = |number: u32| {

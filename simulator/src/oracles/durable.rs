@@ -35,12 +35,16 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
                 if states.iter().any(|state| satisfies(&evidence.history, claimed, *state, heads)) {
                     return None;
                 }
-                // A machine that is put back twice leaves a branch between: published, and as dead as the claim's.
+                // A machine that goes back twice while a restore is under way, put back or by power losses, leaves a
+                // branch between: published, and as dead as the claim's.
                 let is_put_back = |what: &Happening| matches!(what, Happening::OldMachine { .. });
+                let power_losses =
+                    evidence.plan.faults.iter().filter(|fault| is_power_loss(&fault.what)).count();
+                let goes_back_twice = evidence.planned(is_put_back) || power_losses > 1;
                 let committed = |state: StateId| evidence.history.state(state).at_millis;
                 let is_dead =
                     heads.into_iter().flatten().all(|head| !evidence.history.is_ancestor(claimed, head));
-                if evidence.planned(is_put_back)
+                if goes_back_twice
                     && is_dead
                     && states.iter().any(|state| committed(*state) > committed(claimed))
                 {
@@ -62,6 +66,10 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
         ),
         happened,
     })
+}
+
+fn is_power_loss(what: &Happening) -> bool {
+    matches!(what, Happening::PowerLoss { .. })
 }
 
 /// Whether `restored` keeps the promise made for `claimed`.

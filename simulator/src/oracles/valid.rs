@@ -47,8 +47,7 @@ fn difference(history: &History, restored: &FileImage, restore: &RestoreRun) -> 
     let nearest = (oldest..=newest).min_by_key(|state| different(history, *state, sums).len());
     let Some(nearest) = nearest else { return "a database although nothing was committed".into() };
     let pages = different(history, nearest, sums);
-    let first: Vec<String> =
-        pages.iter().take(5).map(|page| explain(history, *page, sums, newest)).collect();
+    let first: Vec<String> = pages.iter().take(5).map(|page| explain(history, *page, sums, newest)).collect();
     format!(
         "no committed state; nearest is state {nearest} ({} pages; restored {}), {} pages differ: {}",
         history.state(nearest).pages,
