@@ -51,7 +51,7 @@ mod tests {
     fn a_commit_that_recovery_brings_to_light_after_the_stop_was_not_missed() {
         let (mut evidence, _) = fixture::evidence();
         let bytes = fixture::first_image();
-        let seen = super::states_of(&evidence.history, &bytes)[0];
+        let seen = super::states_of(&evidence.history, &crate::history::FileImage::of(&bytes))[0];
         let mut restore = fixture::restored(Asked::Latest, bytes);
         restore.heads = (Some(seen), Some(seen));
         evidence.restores.push(restore.clone());
