@@ -127,3 +127,27 @@ async fn a_page_size_change_starts_from_a_new_base() {
     let restored = world.restore(restore::Target::Txid(before_txid)).await.unwrap();
     assert_eq!(dump(&Connection::open(restored).unwrap()), before, "the old states stay restorable");
 }
+
+/// Found by simulation: commits of the new file were reported as replicated while the old one was being copied.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_is_about_the_file_that_has_the_name_now() {
+    let mut world = World::new();
+    // Neither a tick nor a notification is to come before the commits are asked for.
+    (world.options.monitor_interval, world.options.sync_interval) =
+        (Duration::from_secs(4), Duration::from_secs(2));
+    let old = world.app();
+    insert(&old, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    replace(&world, 5, How::Rename);
+    let since = os::host().clock.now();
+    // Whoever has the old file open can go on writing to it.
+    insert(&old, 1);
+    handle.sync_now();
+    let mut status = handle.status();
+    let claimed = status
+        .wait_for(|status| status.last_sync >= Some(since) && status.local_txid == status.replicated_txid);
+    tokio::time::timeout(Duration::from_secs(20), claimed).await.unwrap().unwrap();
+    world.assert_equal(&open_app(world.db())).await;
+    stop(handle).await;
+}
