@@ -9,6 +9,8 @@
 //! | SQLite's door to that disk | [`vfs`] |
 //! | blocking code that can be paused and killed inside its own I/O | [`fiber`] |
 //! | the page image of every commit, derived without the product | [`history`] |
+//!
+//! The rest is in the package's README.
 
 pub mod app;
 pub mod choices;

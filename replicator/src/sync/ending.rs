@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ltx::Txid;
+use crate::replica::LtxName;
 
 use super::State;
 use super::contact::{Contact, contact};
@@ -85,10 +86,14 @@ async fn of_an_earlier_process(
     match contact(staged, &upload::look(shared, staged).await?) {
         Contact::Rebase { reason, .. } => Err(conflict(reason)),
         Contact::Continue { replicated } if replicated == last.txid && !last.is_base => {
-            match upload::holds(shared, local, &last).await? {
-                true => Ok((last.txid, Some(replicated))),
-                false => Err(conflict("its newest transaction is another's")),
+            let key = LtxName::l0(last.txid).key(shared.bucket.layout());
+            if shared.bucket.head(&key).await?.is_none() {
+                return Err(conflict("there is a snapshot of the newest transaction only"));
             }
+            if !upload::put_or_compare(shared, local, &last).await? {
+                return Err(conflict("its newest transaction is another's"));
+            }
+            Ok((last.txid, Some(replicated)))
         }
         Contact::Continue { replicated } => {
             Ok((last.txid, Some(replicated).filter(|&replicated| replicated > Txid(0))))

@@ -1,6 +1,7 @@
 //! The first full copy of a database whose store is away: on the local disk, so that commits are copied meanwhile.
 //!
-//! It is staged as transaction 1 and goes to the store like any staged file; then a record takes its place. Only a
+//! It is staged as transaction 1 and goes to the store like any staged file; then it is removed, and if it is still the
+//! newest transaction a record takes its place. Only a
 //! database without local state gets one, in a process that has replicated nothing of it: whether ids that begin at 1 fit
 //! the replica is found out at the first contact. Owns that copy; must not decide whether the store is away.
 

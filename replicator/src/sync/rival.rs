@@ -26,7 +26,7 @@ pub struct Sight {
 }
 
 impl Sight {
-    /// The store was looked at just now.
+    /// The store was looked at just now, or is about to be.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, options: &Options) -> Self {
         let wall = clock.now();

@@ -134,7 +134,7 @@ impl Shared {
     }
 
     /// Records that everything up to `txid`, and so everything committed before `captured_at`, is durable in the
-    /// store. This is the only place where anything is acknowledged.
+    /// store. Apart from a full copy (`Life::new_chain`), this is the only place where anything is acknowledged.
     pub fn acknowledge(&self, txid: Txid, captured_at: Option<UnixMillis>) {
         self.update(|status| {
             status.state = State::Replicating;
@@ -262,6 +262,33 @@ enum Begun {
     Staged((Box<Source>, Chain)),
 }
 
+/// Publishes a full copy as at least transaction `at_least`, or stages it.
+async fn begin_chain(
+    shared: &Shared,
+    source: Box<Source>,
+    last: Option<LastRecord>,
+    at_least: Txid,
+) -> Result<Begun> {
+    let is_first = last.is_none() && shared.status().replicated_txid.is_none();
+    let turn = shared.turns.take().await;
+    let sight = Sight::new(Arc::clone(&shared.host.clock), &shared.options);
+    let inventory = match Inventory::load(shared.bucket.as_ref()).await {
+        Ok(inventory) => inventory,
+        // What the store refuses may never be allowed: then nothing is gained by filling the disk.
+        Err(error) if is_first && error.kind() == ErrorKind::Transient => {
+            drop(turn);
+            shared.report("list the replica", &error);
+            return first::stage(shared, source).await?.map(Begun::Staged).ok_or(error);
+        }
+        Err(error) => return Err(error),
+    };
+    let above_all = base_txid(last.map(|last| last.staged.txid), &inventory).max(at_least);
+    let replicated = shared.status().replicated_txid;
+    let place = place::find(shared.bucket.as_ref(), &inventory, replicated, above_all).await?;
+    let published = base::publish(shared, source, last, (place, sight)).await?;
+    Ok(Begun::Published(published, place.txid))
+}
+
 /// What is carried from one session to the next.
 struct Life {
     /// Files of the last session, for their descriptors.
@@ -319,27 +346,7 @@ impl Life {
         source: Box<Source>,
         last: Option<LastRecord>,
     ) -> Result<(Box<Session>, Vec<Staged>)> {
-        let is_first = last.is_none() && shared.status().replicated_txid.is_none();
-        let work = async {
-            let turn = shared.turns.take().await;
-            let sight = Sight::new(Arc::clone(&shared.host.clock), &shared.options);
-            let inventory = match Inventory::load(shared.bucket.as_ref()).await {
-                Ok(inventory) => inventory,
-                // What the store refuses may never be allowed: then nothing is gained by filling the disk.
-                Err(error) if is_first && error.kind() == ErrorKind::Transient => {
-                    drop(turn);
-                    shared.report("list the replica", &error);
-                    return first::stage(shared, source).await?.map(Begun::Staged).ok_or(error);
-                }
-                Err(error) => return Err(error),
-            };
-            let above_all =
-                base_txid(last.map(|last| last.staged.txid), &inventory).max(self.base.unwrap_or_default());
-            let replicated = shared.status().replicated_txid;
-            let place = place::find(shared.bucket.as_ref(), &inventory, replicated, above_all).await?;
-            let published = base::publish(shared, source, last, (place, sight)).await?;
-            Ok::<_, Error>(Begun::Published(published, place.txid))
-        };
+        let work = begin_chain(shared, source, last, self.base.unwrap_or_default());
         let begun = tokio::select! {
             biased;
             _ = stop.wait_for(Option::is_some) => {

@@ -1,7 +1,8 @@
 //! Turns at the store: how many databases may make their first contact, or a full copy, at the same time.
 //!
-//! Opening and pinning a database, and copying its commits, never waits for a turn: a store that does not answer must not
-//! keep databases from being watched.
+//! Opening and pinning a database, and copying the commits of a chain that has begun, never waits for a turn: a store that
+//! does not answer must not keep databases from being watched. Full copies that are staged on the local disk have a turn
+//! of their own.
 
 use std::sync::Arc;
 use std::time::Duration;

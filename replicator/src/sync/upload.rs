@@ -11,6 +11,7 @@ use crate::host::UnixMillis;
 use crate::ltx::{Trailer, Txid};
 use crate::replica::{Entry, Inventory, LtxName};
 
+use super::backoff::Backoff;
 use super::base;
 use super::checked::CheckedFile;
 use super::contact::{Contact, contact};
@@ -56,47 +57,17 @@ impl UploadEnd {
 /// Uploads until something ends it. Failures that may pass are repeated for ever, and reported while they last.
 pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) -> UploadEnd {
     let mut backoff = shared.backoff();
-    let turn = shared.turns.take().await;
-    let contact = loop {
-        let listing = shared.compactor.begin_listing();
-        match look(&shared, &staged).await {
-            Ok(inventory) => {
-                let contact = contact(&staged, &inventory);
-                listing.adopt(inventory);
-                break contact;
-            }
-            Err(error) => {
-                drop(listing);
-                shared.wait_after("list the replica", error, &mut backoff).await;
-            }
-        }
-    };
-    let mut sight = Sight::new(Arc::clone(&shared.host.clock), &shared.options);
-    match contact {
-        Contact::Rebase { next, reason } => return UploadEnd::Rebase { next, reason: reason.to_owned() },
-        Contact::Continue { replicated } => {
-            if let Some(file) = staged.iter().find(|file| file.txid == replicated && !file.is_base)
-                && !planted!("same-id-same-transaction")
-                && let Some(end) = check_twin(&shared, &local, (file, &staged), &mut backoff).await
-            {
-                return end;
-            }
-            if replicated > Txid(0) {
-                shared.acknowledge(replicated, None);
-            } else {
-                // Whatever an earlier session had replicated is not there any more.
-                shared.update(|status| status.replicated_txid = None);
-            }
-        }
+    if let Err(end) = first_contact(&shared, &local, &staged, &mut backoff).await {
+        return end;
     }
-    drop(turn);
+    let mut sight = Sight::new(Arc::clone(&shared.host.clock), &shared.options);
     backoff.reset();
     loop {
         let queued = shared.queue.front().await;
         if planted!("claim-before-upload") {
             shared.acknowledge(queued.staged.txid, queued.captured_at);
         }
-        // A database at a time here, too, when the store is back for all of them.
+        // Takes turns here, too: the store may be back for all databases at once.
         let turn = if first::is_first_copy(&queued.staged) { Some(shared.turns.take().await) } else { None };
         let uploaded = upload(&shared, &local, &queued, &mut sight).await;
         drop(turn);
@@ -119,6 +90,49 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
             Err(error) => shared.wait_after("upload", error, &mut backoff).await,
         }
     }
+}
+
+/// Finds out where the chain stands in the replica, and acknowledges what is there; or says why it cannot go on.
+async fn first_contact(
+    shared: &Shared,
+    local: &LocalState,
+    staged: &[Staged],
+    backoff: &mut Backoff,
+) -> std::result::Result<(), UploadEnd> {
+    let _turn = shared.turns.take().await;
+    let contact = loop {
+        let listing = shared.compactor.begin_listing();
+        match look(shared, staged).await {
+            Ok(inventory) => {
+                let contact = contact(staged, &inventory);
+                listing.adopt(inventory);
+                break contact;
+            }
+            Err(error) => {
+                drop(listing);
+                shared.wait_after("list the replica", error, backoff).await;
+            }
+        }
+    };
+    let replicated = match contact {
+        Contact::Rebase { next, reason } => {
+            return Err(UploadEnd::Rebase { next, reason: reason.to_owned() });
+        }
+        Contact::Continue { replicated } => replicated,
+    };
+    if let Some(file) = staged.iter().find(|file| file.txid == replicated && !file.is_base)
+        && !planted!("same-id-same-transaction")
+        && let Some(end) = check_twin(shared, local, (file, staged), backoff).await
+    {
+        return Err(end);
+    }
+    if replicated > Txid(0) {
+        shared.acknowledge(replicated, None);
+    } else {
+        // Whatever an earlier session had replicated is not there any more.
+        shared.update(|status| status.replicated_txid = None);
+    }
+    Ok(())
 }
 
 /// What the replica holds. Listings of some stores lag. A full copy that the listing lacks is asked for by name before it
@@ -149,7 +163,7 @@ async fn check_twin(
     shared: &Shared,
     local: &LocalState,
     (file, staged): (&Staged, &[Staged]),
-    backoff: &mut super::backoff::Backoff,
+    backoff: &mut Backoff,
 ) -> Option<UploadEnd> {
     let rebase = |reason| Some(UploadEnd::Rebase { next: shared.next_base_txid(), reason });
     let key = LtxName::l0(file.txid).key(shared.bucket.layout());
@@ -254,7 +268,7 @@ struct Uploaded {
 ///
 /// # Errors
 /// The store's, and those of reading the staged file.
-pub async fn holds(shared: &Shared, local: &LocalState, file: &Staged) -> Result<bool> {
+pub async fn put_or_compare(shared: &Shared, local: &LocalState, file: &Staged) -> Result<bool> {
     Ok(upload_file(shared, local, file).await?.outcome != PutOutcome::Conflict)
 }
 

@@ -51,7 +51,8 @@ const QUICK: &[&str] = &[
     "descriptor-closed",
     "restore-not-synced",
     "failed-upload-skipped",
-    "snapshot-of-nothing-new",
+    "resume-on-trust",
+    "uncompacted-files-expire",
     "writers-wait",
     "base-in-every-level",
 ];

@@ -1,7 +1,8 @@
 //! Bytes of one file: what processes see, what the platter has, and what lies between.
 //!
 //! Knows nothing of names, processes or time. Chunks are shared between copies, so that cloning a whole disk for
-//! several crash images is cheap, and a file past 1 GiB costs only the chunks that were written.
+//! several crash images is cheap, and a file past 1 GiB costs only the chunks that hold
+//! more than zeros.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 //!
 //! The application's SQLite (through [`crate::vfs`]) and the replicator's file code (through
 //! [`replicator::host::Disk`]) share it, so they see each other's half-done work and die in the same power loss.
-//! Calls are atomic; a process may be paused or killed before each of them. Must not know what the files mean.
+//! Calls are atomic; a process may be paused or killed before each of them. Must not know what the files mean,
+//! except for the oracles ([`Machine::image`]).
 
 mod content;
 mod crash;

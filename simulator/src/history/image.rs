@@ -29,7 +29,6 @@ pub(super) fn hole(number: u32, page_size: u32) -> u64 {
 }
 
 /// Page size named in a database header; `None` if this is not a database.
-#[must_use]
 fn page_size_of(database: &[u8]) -> Option<u32> {
     let valid = database.get(..16) == Some(b"SQLite format 3\0".as_slice());
     let raw = u32::from(u16::from_be_bytes(database.get(16..18)?.try_into().expect("two bytes")));

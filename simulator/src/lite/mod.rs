@@ -155,8 +155,12 @@ async fn happen(world: &Rc<World>, what: Happening) {
         }
         Happening::Outage { millis } => {
             world.store.set_outage(true);
-            down(millis).await;
-            world.store.set_outage(false);
+            // Beside what comes next: processes are killed and databases replaced while a store is away.
+            let world = Rc::clone(world);
+            tokio::task::spawn_local(async move {
+                down(millis).await;
+                world.store.set_outage(false);
+            });
         }
         Happening::Disk(fault) => world.machine.inject(fault),
         what => meddling(world, what).await,

@@ -1,7 +1,8 @@
 //! Whoever restores gets at least what was reported as replicated before, on one line of history.
 //!
 //! A power loss may take the local database back behind what the store holds (`synchronous=NORMAL`). The local file
-//! is then the truth: a restore may leave the abandoned branch, but only for the branch that replaced it.
+//! is then the truth: a restore may leave the abandoned branch, but only for the branch that replaced it; where the plan
+//! may take the machine back twice, also for one that is abandoned in turn.
 
 use crate::evidence::{Asked, Evidence, RestoreRun, Violation};
 use crate::history::{History, StateId};
@@ -40,11 +41,11 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
                 let is_put_back = |what: &Happening| matches!(what, Happening::OldMachine { .. });
                 let power_losses =
                     evidence.plan.faults.iter().filter(|fault| is_power_loss(&fault.what)).count();
-                let goes_back_twice = evidence.planned(is_put_back) || power_losses > 1;
+                let may_go_back_twice = evidence.planned(is_put_back) || power_losses > 1;
                 let committed = |state: StateId| evidence.history.state(state).at_millis;
                 let is_dead =
                     heads.into_iter().flatten().all(|head| !evidence.history.is_ancestor(claimed, head));
-                if goes_back_twice
+                if may_go_back_twice
                     && is_dead
                     && states.iter().any(|state| committed(*state) > committed(claimed))
                 {

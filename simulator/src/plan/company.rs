@@ -1,6 +1,7 @@
-//! What came later to plans: company on the replica, decay, impatience, and runs in a rush.
+//! What came later to plans: company on the replica, decay, impatience, runs in a rush, a store that is away, a large
+//! database.
 //!
-//! Drawn under names of its own, so that what was drawn before these existed stays where it was.
+//! Drawn under names of its own; the last three change what was drawn before.
 
 use super::{Draw, Happening, Plan, Timed};
 use crate::disk::Pace;
@@ -35,7 +36,7 @@ impl Draw<'_> {
         faults
     }
 
-    /// The store is away for longer than anybody retries, often from the very beginning.
+    /// The store is away for a while, often from the very beginning.
     pub(super) fn away(&self, plan: &mut Plan) {
         if !self.on("away.on", 6) {
             return;

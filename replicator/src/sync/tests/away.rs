@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::mischief::Mischief;
+use super::stopping::Hanging;
 use super::*;
 
 /// A world whose store can be away, and is.
@@ -70,8 +71,8 @@ async fn commits_are_copied_and_every_state_is_there_once_the_store_is_back() {
     insert(&app, 3);
     let handle = world.start();
     settle(&handle).await;
-    assert!(handle.status().borrow().replicated_txid < Some(Txid(12)), "no full copy was needed");
     stop(handle).await;
+    assert!(staged(&world).iter().all(|file| !file.is_base), "no full copy was needed");
     world.assert_equal(&app).await;
 }
 
@@ -93,7 +94,27 @@ async fn the_copy_of_an_idle_database_is_replaced_by_a_record() {
     settle(&handle).await;
     assert_eq!(handle.status().borrow().replicated_txid, Some(Txid(2)));
     stop(handle).await;
+    assert!(!staged(&world).last().unwrap().is_base, "no full copy was needed");
     world.assert_equal(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_no_room_the_first_copy_waits_for_the_store() {
+    let (world, store) = world();
+    let app = world.app();
+    insert(&app, 20);
+    let mut host = os::host();
+    let mut disk = Hanging::new(&host);
+    disk.available = 100_000;
+    host.disk = Arc::new(disk);
+    let handle = start(host, world.options.clone(), Arc::clone(&world.bucket), Turns::default());
+    until(&handle, "it fails", |status| status.sync_error_count > 1).await;
+    assert_eq!((handle.status().borrow().local_txid, staged(&world)), (None, Vec::new()));
+    store.away.store(false, Ordering::SeqCst);
+    settle(&handle).await;
+    stop(handle).await;
+    world.assert_equal(&app).await;
+    assert!(staged(&world)[0].is_base, "straight to the store");
 }
 
 /// Ids that begin at 1 say nothing about a replica that nobody could look at.
