@@ -15,6 +15,7 @@ use crate::wal::{Continuity, IndexHeader, continuity};
 use super::Options;
 use super::base;
 use super::capture::{Captured, Chain, Look, look};
+use super::checked::CheckedFile;
 use super::first;
 use super::local::{LocalState, Staged, newest, since_last_base};
 use super::lock::StateLock;
@@ -23,6 +24,9 @@ use super::reconcile::{Reconciled, reconcile};
 
 /// File with the facts about the database file as last seen; a hint that may be stale, never wrong.
 const FACTS_NAME: &str = "facts";
+
+/// Bytes of a staged file that are read at once.
+const CHECKED_LEN: usize = 1 << 20;
 
 /// Attempts in a row to get the whole log into the database file between two commits of a busy writer.
 const CHECKPOINT_ATTEMPTS: u32 = 4;
@@ -167,20 +171,26 @@ fn warn_of_old_engine(source: &Source, options: &Options) {
 /// # Errors
 /// `Corrupt` if it is damaged, `NotFound` if it is gone.
 pub fn read_header(local: &LocalState, staged: &Staged) -> Result<Header> {
+    if !staged.is_base {
+        // All of it: a flipped bit in its time would date what follows (seed 32010970).
+        let mut checked = CheckedFile::open(local, staged)?;
+        while checked.trailer().is_none() {
+            checked.next_chunk(CHECKED_LEN)?;
+        }
+        return Ok(*checked.header().expect("it was read to its end"));
+    }
     let path = local.path(&staged.name());
     let io = |error| Error::io(format!("local state: cannot read {}", path.display()), error);
     let file = local.disk().open(&path, OpenMode::Read).map_err(io)?;
     let mut bytes = [0; HEADER_LEN];
     file.read_exact_at(&mut bytes, 0).map_err(io)?;
-    if staged.is_base {
-        let mut checksum = [0; 8];
-        file.read_exact_at(&mut checksum, HEADER_LEN as u64).map_err(io)?;
-        if checksum != base::record_checksum(&bytes) {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                format!("{} does not match its checksum", path.display()),
-            ));
-        }
+    let mut checksum = [0; 8];
+    file.read_exact_at(&mut checksum, HEADER_LEN as u64).map_err(io)?;
+    if checksum != base::record_checksum(&bytes) {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("{} does not match its checksum", path.display()),
+        ));
     }
     Header::from_bytes(&bytes).map_err(|error| error.context(path.display()))
 }
