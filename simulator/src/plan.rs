@@ -277,8 +277,9 @@ impl Plan {
             restores,
             crash_images: draw.pick("power.images", &[0, 0, 2, 3]),
         };
-        // Where a torn write spoils a whole sector, SQLite pads the log to sectors only with FULL: without it a power loss
-        // can damage a frame that was synced long ago, and with it the database (seeds 21098515 and 31006427).
+        // Where a torn write spoils a whole sector, SQLite pads the log to sectors only with FULL. Without it a power loss can
+        // take the end of a transaction with it that a checkpoint has already copied back, and the database is damaged, with
+        // or without a replicator (seeds 21098515 and 31006427).
         plan.hardware.powersafe_overwrite |= !plan.app.full_sync;
         draw.rush(&mut plan);
         draw.away(&mut plan);

@@ -171,14 +171,18 @@ fn warn_of_old_engine(source: &Source, options: &Options) {
 /// # Errors
 /// `Corrupt` if it is damaged, `NotFound` if it is gone.
 pub fn read_header(local: &LocalState, staged: &Staged) -> Result<Header> {
-    if !staged.is_base {
-        // All of it: a flipped bit in its time would date what follows (seed 32010970).
-        let mut checked = CheckedFile::open(local, staged)?;
-        while checked.trailer().is_none() {
-            checked.next_chunk(CHECKED_LEN)?;
-        }
-        return Ok(*checked.header().expect("it was read to its end"));
+    if staged.is_base {
+        return read_record(local, staged);
     }
+    // All of it is read: a flipped bit in its time would date what follows (seed 32010970).
+    let mut checked = CheckedFile::open(local, staged)?;
+    while checked.trailer().is_none() {
+        checked.next_chunk(CHECKED_LEN)?;
+    }
+    Ok(*checked.header().expect("it was read to its end"))
+}
+
+fn read_record(local: &LocalState, staged: &Staged) -> Result<Header> {
     let path = local.path(&staged.name());
     let io = |error| Error::io(format!("local state: cannot read {}", path.display()), error);
     let file = local.disk().open(&path, OpenMode::Read).map_err(io)?;

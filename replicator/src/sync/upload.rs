@@ -239,7 +239,7 @@ async fn foreign_file(shared: &Shared, local: &LocalState, next: Txid) -> Result
     let reader = local.clone();
     let staged = shared.host.blocking(move || reader.staged()).await?;
     match staged.iter().find(|file| file.txid == name.max && !file.is_base) {
-        Some(file) if upload_file(shared, local, file).await?.outcome != PutOutcome::Conflict => Ok(None),
+        Some(file) if put_or_compare(shared, local, file).await? => Ok(None),
         _ => Ok(Some(name)),
     }
 }

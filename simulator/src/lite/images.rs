@@ -76,12 +76,6 @@ fn is_sound(
     let known: Vec<StateId> = images.iter().flat_map(|image| world.history.find(*image)).collect();
     // Then no fingerprint fits, and only SQLite can judge.
     let is_unknowable = known.is_empty() && world.history.lacks_free_pages(machine);
-    // SQLite fills the sector of a commit only if it syncs it: without that, on a disk whose torn writes spoil their
-    // neighbours, the next frame can take the end of a transaction with it that a checkpoint has already copied back.
-    let is_exposed = !world.plan.app.full_sync && !world.plan.hardware.powersafe_overwrite;
-    if known.is_empty() && is_exposed {
-        return Ok(false);
-    }
     if known.is_empty() && acknowledged.is_some() && !is_unknowable {
         return Err("the database is in a state that was never committed".into());
     }

@@ -39,9 +39,8 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
                 // A machine that goes back twice while a restore is under way, put back or by power losses, leaves a
                 // branch between: published, and as dead as the claim's.
                 let is_put_back = |what: &Happening| matches!(what, Happening::OldMachine { .. });
-                let power_losses =
-                    evidence.plan.faults.iter().filter(|fault| is_power_loss(&fault.what)).count();
-                let may_go_back_twice = evidence.planned(is_put_back) || power_losses > 1;
+                let may_go_back_twice =
+                    evidence.planned(is_put_back) || power_losses_before(evidence, restore.ended_millis) > 1;
                 let committed = |state: StateId| evidence.history.state(state).at_millis;
                 let is_dead =
                     heads.into_iter().flatten().all(|head| !evidence.history.is_ancestor(claimed, head));
@@ -69,8 +68,9 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
     })
 }
 
-fn is_power_loss(what: &Happening) -> bool {
-    matches!(what, Happening::PowerLoss { .. })
+fn power_losses_before(evidence: &Evidence, millis: u64) -> usize {
+    let planned = evidence.plan.faults.iter().filter(|fault| fault.at_millis < millis);
+    planned.filter(|fault| matches!(fault.what, Happening::PowerLoss { .. })).count()
 }
 
 /// Whether `restored` keeps the promise made for `claimed`.

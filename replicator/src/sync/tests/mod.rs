@@ -109,6 +109,14 @@ async fn settle(handle: &Handle) {
     assert_eq!(outcome, Ok(true), "not replicated in time: {:?}", handle.status().borrow());
 }
 
+/// Waits until the status says something, within reason.
+async fn until(handle: &Handle, what: &str, is: impl FnMut(&Status) -> bool) {
+    let mut status = handle.status();
+    let reached = tokio::time::timeout(Duration::from_secs(20), status.wait_for(is)).await;
+    let is_reached = reached.is_ok_and(|reached| reached.is_ok());
+    assert!(is_reached, "{what}: {:?}", handle.status().borrow());
+}
+
 async fn stop(handle: Handle) {
     handle.stop(Duration::from_secs(20)).await.unwrap();
 }

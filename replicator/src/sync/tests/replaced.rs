@@ -144,10 +144,9 @@ async fn a_claim_is_about_the_file_that_has_the_name_now() {
     // Whoever has the old file open can go on writing to it.
     insert(&old, 1);
     handle.sync_now();
-    let mut status = handle.status();
-    let claimed = status
-        .wait_for(|status| status.last_sync >= Some(since) && status.local_txid == status.replicated_txid);
-    tokio::time::timeout(Duration::from_secs(20), claimed).await.unwrap().unwrap();
+    let is_claimed =
+        |status: &Status| status.last_sync >= Some(since) && status.local_txid == status.replicated_txid;
+    until(&handle, "claimed", is_claimed).await;
     world.assert_equal(&open_app(world.db())).await;
     stop(handle).await;
 }

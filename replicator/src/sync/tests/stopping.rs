@@ -24,17 +24,13 @@ async fn what_was_copied_from_a_deleted_database_is_still_owed() {
     disk.open(&replica, OpenMode::CreateNew).unwrap();
     insert(&app, 3);
     handle.sync_now();
-    let mut status = handle.status();
-    let long = Duration::from_secs(20);
-    let staged = status.wait_for(|status| status.local_txid > status.replicated_txid);
-    tokio::time::timeout(long, staged).await.unwrap().unwrap();
+    until(&handle, "staged", |status| status.local_txid > status.replicated_txid).await;
     drop(app);
     for suffix in ["", "-wal", "-shm"] {
         let gone = disk.remove_file(&crate::host::with_suffix(world.db(), suffix));
         assert!(gone.is_ok() || !suffix.is_empty(), "{gone:?}");
     }
-    let noticed = status.wait_for(|status| status.state == State::WaitingForDatabase);
-    tokio::time::timeout(long, noticed).await.unwrap().unwrap();
+    until(&handle, "noticed", |status| status.state == State::WaitingForDatabase).await;
     let error = handle.stop(Duration::from_secs(1)).await.unwrap_err();
     assert!(error.to_string().contains("is in the store"), "{error}");
     // A new process knows it only from the files that lie there.
@@ -44,9 +40,7 @@ async fn what_was_copied_from_a_deleted_database_is_still_owed() {
             disk.rename(&world.dir.path().join("away"), &replica).unwrap();
         }
         let handle = world.start();
-        let mut status = handle.status();
-        let noticed = status.wait_for(|status| status.state == State::WaitingForDatabase);
-        tokio::time::timeout(long, noticed).await.unwrap().unwrap();
+        until(&handle, "noticed", |status| status.state == State::WaitingForDatabase).await;
         let error = handle.stop(Duration::from_secs(1)).await.unwrap_err();
         let expected = if back { "is in the store" } else { "is not known to be in the store" };
         assert!(error.to_string().contains(expected), "{error}");
