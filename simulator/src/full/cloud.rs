@@ -1,6 +1,6 @@
 //! The S3 server as the world's director and its processes meet it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -29,6 +29,8 @@ const SHELTERED_KEY: &str = "operator";
 /// Decides about each request from the run's choices.
 pub struct WeatherPlan {
     weather: Mutex<(Weather, bool)>,
+    /// Keys of objects that were handed out with a wrong bit.
+    misread: Mutex<BTreeSet<String>>,
     context: OnceLock<Context>,
 }
 
@@ -36,7 +38,8 @@ impl WeatherPlan {
     /// Fair until a run begins.
     #[must_use]
     pub fn new(plan: &Plan) -> Arc<Self> {
-        Arc::new(Self { weather: Mutex::new((plan.weather, false)), context: OnceLock::new() })
+        let weather = Mutex::new((plan.weather, false));
+        Arc::new(Self { weather, misread: Mutex::default(), context: OnceLock::new() })
     }
 
     /// The run whose choices decide.
@@ -97,6 +100,9 @@ impl FaultPlan for WeatherPlan {
             return Fault::default();
         }
         let outcome = self.outcome(context, request);
+        if matches!(outcome, Outcome::FlipBit(_)) {
+            self.misread.lock().expect("plain data").insert(key.to_owned());
+        }
         if outcome != Outcome::Pass {
             context.event("store", Mark::Fault, format!("{:?} {key}: {outcome:?}", request.verb));
         } else if matches!(request.verb, Verb::PutObject | Verb::CompleteMultipartUpload) {
@@ -189,10 +195,12 @@ impl Cloud for S3Cloud {
     fn objects(&self) -> Vec<Stored> {
         let store = self.server.store();
         let all = store.list(BUCKET, "app/", Moment::Latest).expect("the bucket exists");
+        let misread = self.weather.misread.lock().expect("plain data");
         all.map(|(key, version, object)| Stored {
             key: key.trim_start_matches("app/").to_owned(),
             size: object.body.len() as u64,
             modified: UnixMillis(version.at),
+            misread: misread.contains(key),
         })
         .collect()
     }

@@ -94,7 +94,7 @@ mod tests {
     fn a_full_copy_in_a_level_is_seen() {
         let (mut evidence, _) = fixture::evidence();
         evidence.plan.faults.clear();
-        let stored = |key: &str| Stored { key: key.into(), size: 9, modified: UnixMillis(0) };
+        let stored = |key: &str| Stored { key: key.into(), size: 9, modified: UnixMillis(0), misread: false };
         evidence.objects = vec![
             stored("0000/0000000000000001-0000000000000001.ltx"),
             stored("0009/0000000000000001-0000000000000004.ltx"),

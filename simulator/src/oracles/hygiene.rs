@@ -26,6 +26,8 @@ struct File {
     min: u64,
     max: u64,
     age_millis: u64,
+    /// It may count as lost until a snapshot has outlived it: it covers nothing, and stays as long as it likes.
+    misread: bool,
 }
 
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
@@ -39,7 +41,8 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
         let written = u64::try_from(object.modified.0 - EPOCH_MILLIS).unwrap_or(0);
         let age_millis = evidence.looked_millis.saturating_sub(written);
         let (level, min, max) = (name.level.number(), name.min.0, name.max.0);
-        files.insert(object.key.clone(), File { level, min, max, age_millis });
+        let misread = object.misread;
+        files.insert(object.key.clone(), File { level, min, max, age_millis, misread });
     }
     let behind_its_back = |what: &Happening| {
         matches!(
@@ -66,25 +69,23 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
 }
 
 fn expired(evidence: &Evidence, files: &BTreeMap<String, File>) -> Vec<String> {
-    let is_newest =
-        |file: &File| files.values().all(|other| other.level != file.level || other.max <= file.max);
+    let sound = || files.values().filter(|file| !file.misread);
+    // Of those that count: with the newest one lost, the one before stays in its place (seed 40003610).
+    let is_newest = |file: &File| sound().all(|other| other.level != file.level || other.max <= file.max);
     let window = u64::from(evidence.settings.retention_millis) * 11 / 10 + GRACE_MILLIS;
-    let floor = files
-        .values()
+    let floor = sound()
         .filter(|file| file.level == SNAPSHOT && file.min == 1 && file.age_millis > window)
         .map(|file| file.max)
         .max()
         .unwrap_or(0);
     let level0 = u64::from(evidence.settings.level_millis) * 2 + GRACE_MILLIS;
-    // A file that once came with a wrong bit counts as lost until a snapshot has outlived it, and covers nothing.
-    let may_be_doubted = evidence.plan.weather.flipped > 0;
-    let covered = if may_be_doubted { None } else { covered_without_a_hole(files, level0) };
+    let covered = covered_without_a_hole(files, level0);
     let is_expired = |file: &File| {
         let before_floor = if file.level == SNAPSHOT { file.max < floor } else { file.max <= floor };
         let is_covered = file.level == 0
             && file.age_millis > level0
             && covered.is_some_and(|(min, max)| min <= file.min && file.max <= max);
-        (before_floor || is_covered) && !is_newest(file)
+        (before_floor || is_covered) && !is_newest(file) && !file.misread
     };
     files
         .iter()
@@ -106,7 +107,7 @@ fn covered_without_a_hole(files: &BTreeMap<String, File>, old_millis: u64) -> Op
         of_level.sort_by_key(|file| file.min);
         let (Some(first), Some(last)) = (of_level.first(), of_level.last()) else { continue };
         let joins = of_level.windows(2).all(|pair| pair[0].max + 1 == pair[1].min);
-        if !joins || of_level.iter().any(|file| file.age_millis <= old_millis) {
+        if !joins || of_level.iter().any(|file| file.age_millis <= old_millis || file.misread) {
             return None;
         }
         // The levels must join each other, too: the lower one goes on where the upper one ends.
@@ -120,8 +121,9 @@ fn covered_without_a_hole(files: &BTreeMap<String, File>, old_millis: u64) -> Op
     let has_level1 = files.values().any(|file| file.level == 1);
     // From a full copy to the first file of the levels, too, no single transaction may be missing.
     let (start, end) = whole?;
-    let joins_a_copy = files.values().any(|file| file.min == 1 && file.max + 1 >= start && file.level != 0)
-        || files.values().any(|file| file.level == 0 && file.min == 1 && start == 2);
+    let sound = || files.values().filter(|file| !file.misread);
+    let joins_a_copy = sound().any(|file| file.min == 1 && file.max + 1 >= start && file.level != 0)
+        || sound().any(|file| file.level == 0 && file.min == 1 && start == 2);
     (has_level1 && joins_a_copy).then_some((start, end))
 }
 
@@ -137,7 +139,12 @@ mod tests {
         let key = |&(level, min, max): &(u8, u64, u64)| format!("{level:04x}/{min:016x}-{max:016x}.ltx");
         names
             .iter()
-            .map(|name| Stored { key: key(name), size: 9, modified: UnixMillis(EPOCH_MILLIS) })
+            .map(|name| Stored {
+                key: key(name),
+                size: 9,
+                modified: UnixMillis(EPOCH_MILLIS),
+                misread: false,
+            })
             .collect()
     }
 
@@ -157,6 +164,10 @@ mod tests {
         assert_eq!(check(&evidence), [], "the window is long");
         evidence.settings.retention_millis = 10_000;
         assert_eq!(check(&evidence).len(), 1, "it is over, and a snapshot holds what 2-4 held");
+        evidence.objects = objects(&[(0, 5, 5), (9, 1, 6), (0, 6, 6)]);
+        assert_eq!(check(&evidence).len(), 1, "the snapshot holds 5");
+        evidence.objects[2].misread = true;
+        assert_eq!(check(&evidence), [], "the newest that counts");
         evidence.objects = objects(&[(9, 1, 4)]);
         evidence.objects[0].key = "0000/part-7".into();
         assert_eq!(check(&evidence).len(), 1, "an unknown name");

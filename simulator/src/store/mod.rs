@@ -5,7 +5,7 @@
 
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -47,6 +47,8 @@ pub struct Stored {
     pub size: u64,
     /// When it was written, by the store's clock.
     pub modified: UnixMillis,
+    /// Whether somebody may have read it with a wrong bit, and take it for lost since.
+    pub misread: bool,
 }
 
 /// How the store treats a client.
@@ -136,12 +138,14 @@ impl Cloud for Arc<Store> {
     }
 
     fn objects(&self) -> Vec<Stored> {
+        let state = self.lock();
         let stored = |(key, object): (&String, &Object)| Stored {
             key: key.clone(),
             size: object.data.len() as u64,
             modified: object.modified,
+            misread: state.misread.contains(key),
         };
-        self.lock().objects.iter().map(stored).collect()
+        state.objects.iter().map(stored).collect()
     }
 
     fn rot(&self, key: &str, offset: usize, mask: u8) {
@@ -210,6 +214,7 @@ impl Cloud for Arc<Store> {
         };
         let (offset, mask) = (number("decay.offset", object.data.len()), 1 << number("decay.bit", 8));
         state.decayed = Some((key.clone(), object.data));
+        state.misread.insert(key.clone());
         drop(state);
         self.rot(&key, offset, mask);
     }
@@ -281,6 +286,8 @@ struct State {
     /// Key and sound content of the object that is decayed now, and how many there were.
     decayed: Option<(String, Bytes)>,
     decays: u64,
+    /// Keys of objects that were handed out with a wrong bit.
+    misread: BTreeSet<String>,
     /// The objects before one of them was spoiled.
     sound: Option<BTreeMap<String, Object>>,
 }

@@ -214,6 +214,7 @@ impl Bucket for StoreView {
             let mut bytes = data.to_vec();
             bytes[at as usize] ^= 0x10;
             data = bytes.into();
+            self.store.lock().misread.insert(key.to_owned());
             self.store.context.event("store", Mark::Fault, format!("GET {key}: bit flipped at {at}"));
         }
         let cut = self.happens("store.cut", weather.cut).then_some(data.len() / 2);
