@@ -229,6 +229,13 @@ pub const BUGS: &[Bug] = &[
     ),
     bug(
         Part::Upload,
+        "gives-way-to-a-follower",
+        "restore-valid",
+        "a full copy is withdrawn although the rival behind it goes on from it",
+        "ours: seed 40010674",
+    ),
+    bug(
+        Part::Upload,
         "silence-is-no-risk",
         "catches-up",
         "after a silence as long as the retention of level 0 the store is not asked whether somebody else went on",

@@ -177,19 +177,16 @@ pub async fn publish(
     let sent = try_upload(host, bucket, Arc::clone(&view), (name, header), Some(table), ready(true)).await?;
     let Sent::Done(image) = sent else {
         if !follows {
-            withdraw(bucket, LtxName::snapshot(txid)).await?;
+            rival::withdraw(bucket, &[LtxName::snapshot(txid)]).await?;
         }
         return lost(name);
     };
-    // While it was sent, a rival may have gone on from the same place, and its file of this transaction expired. If that
-    // cannot be, a file behind ours is from somebody who goes on from ours, and withdrawing it would leave a hole.
+    // While it was sent, a rival may have gone on from the same place, and its file of this transaction expired.
     // (In a directory, files bear the time of their transaction, and the rival's retention may delete young ones.)
     let may_be_gone = sight.is_old() || bucket.kind() == "file";
     if txid > Txid(1) && may_be_gone && rival::ahead_of(bucket, txid).await?.is_some() {
-        withdraw(bucket, name).await?;
-        if !follows {
-            withdraw(bucket, LtxName::snapshot(txid)).await?;
-        }
+        let ours: &[LtxName] = if follows { &[name] } else { &[name, LtxName::snapshot(txid)] };
+        rival::give_way(bucket, txid, ours).await?;
         return lost(name);
     }
     shared.compactor.note_published(name, image.size, timestamp);
@@ -218,13 +215,6 @@ pub async fn publish(
         Ok(Published::Chain(source, chain))
     })
     .await
-}
-
-/// Removes a file of ours whose transaction became somebody else's. It has our bytes, time included, so that it is ours
-/// even if its upload was answered only the second time.
-pub async fn withdraw(bucket: &dyn Bucket, name: LtxName) -> Result<()> {
-    let failures = bucket.delete(&[name.key(bucket.layout())]).await?;
-    failures.into_iter().next().map_or(Ok(()), |failure| Err(failure.error))
 }
 
 /// What follows the header in the local record of a full copy: its time dates all that comes after it, so that a bit

@@ -12,7 +12,7 @@ use crate::bucket::Bucket;
 use crate::error::Result;
 use crate::host::{Clock, UnixMillis};
 use crate::ltx::Txid;
-use crate::replica::{Level, LtxName};
+use crate::replica::{Inventory, Level, LtxName};
 
 use super::Options;
 
@@ -69,9 +69,62 @@ pub async fn ahead_of(bucket: &dyn Bucket, next: Txid) -> Result<Option<LtxName>
     Ok(names.find(|name| name.min > next))
 }
 
+/// A rival is ahead of `txid`, with which `ours` end. If others hold it as well, the rival went on from where we stood
+/// and its own file has expired: ours stand for a state that the replica never had, and are withdrawn. If nobody does,
+/// the rival goes on from ours, and without them there would be a hole before its files (seed 40010674).
+///
+/// # Errors
+/// The store's.
+pub async fn give_way(bucket: &dyn Bucket, txid: Txid, ours: &[LtxName]) -> Result<()> {
+    let inventory = Inventory::load(bucket).await?;
+    let mut others = inventory.iter().map(|entry| entry.name).filter(|name| !ours.contains(name));
+    if planted!("gives-way-to-a-follower") || others.any(|name| name.min <= txid && txid <= name.max) {
+        withdraw(bucket, ours).await?;
+    }
+    Ok(())
+}
+
+/// Removes files of ours whose transaction became somebody else's. They have our bytes, time included, so that they are
+/// ours even if an upload was answered only the second time.
+///
+/// # Errors
+/// The store's; the first one, if it refused several.
+pub async fn withdraw(bucket: &dyn Bucket, ours: &[LtxName]) -> Result<()> {
+    let keys: Vec<String> = ours.iter().map(|name| name.key(bucket.layout())).collect();
+    let failures = bucket.delete(&keys).await?;
+    failures.into_iter().next().map_or(Ok(()), |failure| Err(failure.error))
+}
+
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::bucket::memory::MemoryBucket;
+    use crate::bucket::{PutCondition, PutOptions};
+
+    /// What is left of `ours`, which end with transaction 5, once they gave way beside `others`.
+    async fn left(ours: &[LtxName], others: &[LtxName]) -> usize {
+        let bucket = MemoryBucket::new();
+        for name in ours.iter().chain(others) {
+            let (key, options) = (name.key(bucket.layout()), PutOptions::default());
+            bucket.put(&key, Bytes::from(vec![0; 200]), PutCondition::IfAbsent, options).await.unwrap();
+        }
+        give_way(&bucket, Txid(5), ours).await.unwrap();
+        let inventory = Inventory::load(&bucket).await.unwrap();
+        ours.iter().filter(|name| inventory.get(name).is_some()).count()
+    }
+
+    #[tokio::test]
+    async fn what_a_rival_goes_on_from_stays() {
+        let merged = |min, max| LtxName { level: Level::new(1).unwrap(), min: Txid(min), max: Txid(max) };
+        let ours = [LtxName::l0(Txid(5)), LtxName::snapshot(Txid(5))];
+        assert_eq!(left(&ours, &[LtxName::l0(Txid(6))]).await, 2, "a hole otherwise");
+        assert_eq!(left(&ours, &[LtxName::l0(Txid(6)), merged(2, 4)]).await, 2);
+        assert_eq!(left(&ours, &[LtxName::l0(Txid(7)), merged(4, 6)]).await, 0, "its 5 is in there");
+        assert_eq!(left(&ours, &[LtxName::l0(Txid(7)), LtxName::snapshot(Txid(6))]).await, 0);
+        assert_eq!(left(&ours[..1], &[LtxName::l0(Txid(6)), ours[1]]).await, 0, "the snapshot is not ours");
+    }
 
     #[test]
     fn trust_ends_before_the_shortest_retention_does() {

@@ -12,7 +12,6 @@ use crate::ltx::{Trailer, Txid};
 use crate::replica::{Entry, Inventory, LtxName};
 
 use super::backoff::Backoff;
-use super::base;
 use super::checked::CheckedFile;
 use super::contact::{Contact, contact};
 use super::first;
@@ -219,7 +218,7 @@ async fn upload(shared: &Shared, local: &LocalState, queued: &Queued, sight: &mu
                 && let Some(name) = foreign_file(shared, local, txid).await?
             {
                 if outcome == PutOutcome::Written {
-                    base::withdraw(bucket, LtxName::l0(txid)).await?;
+                    rival::give_way(bucket, txid, &[LtxName::l0(txid)]).await?;
                 }
                 return Err(written_by_another(shared, &name));
             }

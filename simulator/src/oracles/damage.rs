@@ -2,9 +2,12 @@
 //! gives an error, or the newest state all the same because it did not need that object.
 //!
 //! One thing nobody can notice from listings alone: that the object with the newest transaction is gone. Then the
-//! state before it must come out.
+//! state before it must come out. And what a restore gave right before the damage is no wrong answer after it; whether
+//! it was right is a question to the other oracles (seed 40011502: a write from before the machine was set back,
+//! applied when the replicator had nothing left to send).
 
-use crate::evidence::{Damaged, Evidence, Violation};
+use crate::evidence::{Asked, Damaged, Evidence, Violation};
+use crate::history::FileImage;
 
 use super::valid::states_of;
 
@@ -21,7 +24,9 @@ fn one(evidence: &Evidence, damaged: &Damaged) -> Option<Violation> {
     let newest = newest?;
     // The state before the newest may be one of a second replicator's.
     let is_a_state = !states.is_empty() || evidence.is_foreign(restored);
-    let is_right = states.contains(&newest) || damaged.newest_gone && is_a_state;
+    let is_right = states.contains(&newest)
+        || damaged.newest_gone && is_a_state
+        || undamaged(evidence).is_some_and(|undamaged| undamaged == restored);
     (!is_right).then(|| Violation {
         oracle: NAME,
         at_millis: damaged.restore.ended_millis,
@@ -30,10 +35,16 @@ fn one(evidence: &Evidence, damaged: &Damaged) -> Option<Violation> {
     })
 }
 
+/// What the last restore of the newest state gave before anything was damaged.
+fn undamaged(evidence: &Evidence) -> Option<&FileImage> {
+    let latest = evidence.restores.iter().rev().find(|restore| matches!(restore.asked, Asked::Latest))?;
+    latest.outcome.as_ref().ok().map(|(restored, _)| restored)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::{Asked, RestoreError};
+    use crate::evidence::RestoreError;
     use crate::oracles::fixture;
 
     #[test]
