@@ -20,6 +20,8 @@ pub struct ReplicaUrl {
     pub settings: Settings,
     /// Parts that have no meaning here (query parameters, user names), to be warned about.
     pub ignored: Vec<String>,
+    /// Its host is one of AWS's, or it is an access point: no endpoint from elsewhere takes their place.
+    pub names_aws: bool,
 }
 
 /// Whether `text` is a URL rather than a path: word characters, then `://`.
@@ -77,6 +79,7 @@ fn parse_file(rest: &str) -> ReplicaUrl {
     ReplicaUrl {
         settings: Settings::Directory(DirectorySettings { path, ownership: None }),
         ignored: Vec::new(),
+        names_aws: false,
     }
 }
 
@@ -84,15 +87,19 @@ fn parse_s3(rest: &str) -> Result<ReplicaUrl> {
     let rest = rest.split_once('#').map_or(rest, |(rest, _)| rest);
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let mut ignored = Vec::new();
-    let mut settings = if place.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("arn:")) {
+    let is_access_point = place.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("arn:"));
+    let mut names_aws = is_access_point;
+    let mut settings = if is_access_point {
         access_point(place)?
     } else {
+        refuse_keys(place)?;
         let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| {
             ignored.push("user name or password in the URL".to_owned());
             host
         });
         let mut settings = host_form(host);
+        names_aws = split_host(host, "s3", "amazonaws.com").is_some();
         // `s3://bucket` without a slash means the path `.`: Litestream's cleaning makes it so, and its keys
         // really begin with `./`.
         settings.path = clean_path(&decode(path)?).trim_start_matches('/').to_owned();
@@ -111,7 +118,19 @@ fn parse_s3(rest: &str) -> Result<ReplicaUrl> {
     if settings.endpoint.is_none() {
         refuse_foreign_host(&settings.bucket)?;
     }
-    Ok(ReplicaUrl { settings: Settings::S3(Box::new(settings)), ignored })
+    Ok(ReplicaUrl { settings: Settings::S3(Box::new(settings)), ignored, names_aws })
+}
+
+/// A secret key may hold a `/`, which ends the host, so that the rest would count as bucket and path and be shown.
+fn refuse_keys(place: &str) -> Result<()> {
+    let (authority, path) = place.split_once('/').unwrap_or((place, ""));
+    let is_cut = authority.contains(':') && !authority.contains('@') && path.contains('@');
+    if is_cut && authority.split_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_err()) {
+        return Err(usage(
+            "the s3 replica URL contains keys: give them by configuration or environment".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// `arn:PARTITION:s3:REGION:ACCOUNT:accesspoint/NAME[/PATH]`.
@@ -315,8 +334,12 @@ fn parse_query(query: &str) -> Result<BTreeMap<String, String>> {
     let mut parameters = BTreeMap::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = decode(&value.replace('+', " "))?;
-        parameters.entry(decode(name)?).or_insert(value);
+        let name = decode(name)?;
+        // The value may be a secret.
+        let value = percent_decode_str(&value.replace('+', " ")).decode_utf8().map(String::from);
+        let value = value
+            .map_err(|_| usage(format!("{name} in the replica URL is not UTF-8 after percent-decoding")))?;
+        parameters.entry(name).or_insert(value);
     }
     Ok(parameters)
 }

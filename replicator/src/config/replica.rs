@@ -4,7 +4,7 @@ use super::environment::Environment;
 use super::raw_replica::{RawReplica, RawS3};
 use super::resolved::Replica;
 use super::section::{At, Report};
-use crate::bucket::settings::{DirectorySettings, S3Settings, Secret, Settings};
+use crate::bucket::settings::{DirectorySettings, S3Settings, Settings};
 use crate::bucket::url;
 use crate::error::Result;
 
@@ -19,8 +19,9 @@ pub fn from_url(text: &str, environment: &Environment, report: &Report) -> Resul
     }
     let mut settings = parsed.settings;
     if let Settings::S3(s3) = &mut settings {
-        endpoint_from_environment(s3, environment);
-        keys_from_environment(s3, environment);
+        if !parsed.names_aws {
+            endpoint_from_environment(s3, environment, report);
+        }
         name_debugging(environment, report);
     }
     let mut replica =
@@ -31,15 +32,16 @@ pub fn from_url(text: &str, environment: &Environment, report: &Report) -> Resul
 
 /// Resolves one replica of the file; `None` if it cannot be used, which is in the report then.
 pub fn resolve(raw: &RawReplica, environment: &Environment, report: &Report) -> Option<Replica> {
-    let settings = match &raw.url {
+    let (settings, names_aws) = match &raw.url {
         Some(at) => from_url_key(raw, at, report)?,
-        None => from_parts(raw, environment, report)?,
+        None => (from_parts(raw, environment, report)?, false),
     };
     let settings = match settings {
         Settings::S3(mut s3) => {
             apply(&raw.s3, &mut s3, environment, report);
-            endpoint_from_environment(&mut s3, environment);
-            keys_from_environment(&mut s3, environment);
+            if !names_aws {
+                endpoint_from_environment(&mut s3, environment, report);
+            }
             name_debugging(environment, report);
             Settings::S3(s3)
         }
@@ -61,8 +63,8 @@ pub fn resolve(raw: &RawReplica, environment: &Environment, report: &Report) -> 
     Some(replica)
 }
 
-/// From `url:`; `type`, `bucket` and `path` beside it must not contradict it.
-fn from_url_key(raw: &RawReplica, at: &At<String>, report: &Report) -> Option<Settings> {
+/// From `url:`, and whether that names AWS. It counts more than `type` beside it; `bucket` and `path` are refused.
+fn from_url_key(raw: &RawReplica, at: &At<String>, report: &Report) -> Option<(Settings, bool)> {
     let parsed = match url::parse(&at.value) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -78,19 +80,15 @@ fn from_url_key(raw: &RawReplica, at: &At<String>, report: &Report) -> Option<Se
         Settings::Directory(_) => "file",
     };
     if let Some(typed) = raw.kind.as_ref().filter(|typed| typed.value != kind) {
-        let message = format!(
-            "type {:?} contradicts the url on line {}, which is of type {kind:?}: remove one of them",
-            typed.value, at.line
-        );
-        report.error(Some(typed.line), &typed.key, message);
-        return None;
+        let message = format!("has no effect: the url on line {} is of type {kind:?}", at.line);
+        report.warn(Some(typed.line), &typed.key, message);
     }
     if let Some(other) = raw.path.as_ref().or(raw.s3.bucket.as_ref()) {
         let message = format!("cannot stand beside url (line {}): remove one of them", at.line);
         report.error(Some(other.line), &other.key, message);
         return None;
     }
-    Some(parsed.settings)
+    Some((parsed.settings, parsed.names_aws))
 }
 
 /// From `type:`, `bucket:` and `path:`.
@@ -228,38 +226,23 @@ fn name_debugging(environment: &Environment, report: &Report) {
 
 /// Where no endpoint is written, the environment may name one: Litestream's variable, or those of the AWS SDKs, the
 /// one for S3 before the one for all services, unless they are switched off
-/// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>). A scheme may be absent here, too.
-fn endpoint_from_environment(s3: &mut S3Settings, environment: &Environment) {
+/// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>). A scheme may be absent here, too. Not
+/// for a URL that names AWS: keys must not go to another host than the one that is written.
+fn endpoint_from_environment(s3: &mut S3Settings, environment: &Environment, report: &Report) {
     if s3.endpoint.is_some() {
         return;
     }
     let switched_off = environment
         .get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
         .is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    let aws = || {
-        let names = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
-        names.into_iter().find_map(|name| environment.get(name)).filter(|_| !switched_off)
-    };
-    s3.endpoint = environment.get("LITESTREAM_S3_ENDPOINT").or_else(aws).map(str::to_owned);
-}
-
-/// `LITESTREAM_ACCESS_KEY_ID` and `LITESTREAM_SECRET_ACCESS_KEY` stand in for `AWS_*` where those are not set, and
-/// count less than keys given explicitly.
-fn keys_from_environment(s3: &mut S3Settings, environment: &Environment) {
-    if s3.access_key_id.is_some() || s3.secret_access_key.is_some() {
-        return;
-    }
-    let pick = |aws: &str, litestream: &str| environment.get(aws).or_else(|| environment.get(litestream));
-    let from_aws =
-        environment.get("AWS_ACCESS_KEY_ID").is_some() && environment.get("AWS_SECRET_ACCESS_KEY").is_some();
-    if from_aws {
-        // The usual chain finds them, with their session token.
-        return;
-    }
-    let id = pick("AWS_ACCESS_KEY_ID", "LITESTREAM_ACCESS_KEY_ID");
-    let secret = pick("AWS_SECRET_ACCESS_KEY", "LITESTREAM_SECRET_ACCESS_KEY");
-    if let (Some(id), Some(secret)) = (id, secret) {
-        s3.access_key_id = Some(id.to_owned());
-        s3.secret_access_key = Some(Secret::new(secret));
+    let of_aws: &[&str] = if switched_off { &[] } else { &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] };
+    let names = ["LITESTREAM_S3_ENDPOINT"].into_iter().chain(of_aws.iter().copied());
+    let found = names.into_iter().find_map(|name| environment.get(name).map(|value| (name, value)));
+    if let Some((name, value)) = found {
+        // Litestream has this variable for its read-only VFS alone.
+        if name == "LITESTREAM_S3_ENDPOINT" {
+            report.warn(None, name, format!("is the endpoint of bucket {}", s3.bucket));
+        }
+        s3.endpoint = Some(value.to_owned());
     }
 }

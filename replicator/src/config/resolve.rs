@@ -64,19 +64,17 @@ pub fn from_arguments(db: &str, url: &str, environment: &Environment, report: &R
 
 fn logging(raw: &RawLogging, environment: &Environment, report: &Report) -> Logging {
     let mut logging = Logging::default();
-    match environment.get("LOG_LEVEL") {
-        Some(text) => match text.parse() {
+    if let Some(at) = &raw.level {
+        match at.value.parse() {
             Ok(level) => logging.level = level,
-            Err(reason) => report.error(None, "LOG_LEVEL", reason),
-        },
-        None => {
-            if let Some(at) = &raw.level {
-                match at.value.parse() {
-                    Ok(level) => logging.level = level,
-                    Err(reason) => report.error(Some(at.line), &at.key, reason),
-                }
-            }
+            Err(reason) => report.error(Some(at.line), &at.key, reason),
         }
+    }
+    match environment.get("LOG_LEVEL").map(str::parse) {
+        Some(Ok(level)) => logging.level = level,
+        // The name is everybody's: it may well be meant for the application.
+        Some(Err(reason)) => report.warn(None, "LOG_LEVEL", format!("{reason}; it is ignored")),
+        None => {}
     }
     if let Some(at) = &raw.kind {
         match at.value.parse() {
@@ -127,9 +125,9 @@ fn check_levels(raw: &RawConfig, report: &Report) {
         );
     }
     for pair in levels.windows(2) {
-        if pair[1].value <= pair[0].value {
+        if pair[1].value < pair[0].value {
             let message = format!(
-                "{} is not longer than the interval of the level below, {}",
+                "{} is shorter than the interval of the level below, {}: order the levels from short to long",
                 format_duration(pair[1].value),
                 format_duration(pair[0].value)
             );
@@ -278,7 +276,8 @@ fn options(raw: &RawDatabase, top: &RawConfig, replica: &RawReplica, report: &Re
     options
 }
 
-/// Snapshot schedule: the database's own `snapshot:`, else Litestream 0.3's keys of the replica, else the file's.
+/// Snapshot schedule: the database's own `snapshot:`, else the file's, else Litestream 0.3's keys of the replica, which
+/// 0.5 ignores: a file that has been through both versions may still have them.
 fn snapshots(
     options: &mut sync::Options,
     raw: &RawDatabase,
@@ -286,23 +285,30 @@ fn snapshots(
     replica: &RawReplica,
     report: &Report,
 ) {
-    let interval = [&raw.snapshot.interval, &replica.snapshot_interval, &top.snapshot.interval];
-    let retention = [&raw.snapshot.retention, &replica.retention, &top.snapshot.retention];
-    let interval = interval.into_iter().flatten().next();
-    let retention = retention.into_iter().flatten().next();
-    if let Some(at) = interval {
+    let first = |own, top, of_0_3: &Option<At<Duration>>| {
+        let of_0_5: Option<At<Duration>> = Option::clone(own).or_else(|| Option::clone(top));
+        if let (Some(at), Some(counts)) = (of_0_3, &of_0_5) {
+            let message = format!("has no effect: {} on line {} counts", counts.key, counts.line);
+            report.warn(Some(at.line), &at.key, message);
+        }
+        of_0_5.or_else(|| of_0_3.clone())
+    };
+    let interval = first(&raw.snapshot.interval, &top.snapshot.interval, &replica.snapshot_interval);
+    let retention = first(&raw.snapshot.retention, &top.snapshot.retention, &replica.retention);
+    if let Some(at) = &interval {
         options.snapshot_interval = at.value;
     }
-    if let Some(at) = retention {
+    if let Some(at) = &retention {
         options.snapshot_retention = at.value;
     }
-    // 0.3 took a snapshot whenever the retention was over, unless told otherwise.
-    if interval.is_none() && replica.retention.is_some() {
+    // What is not written gives way to what is. 0.3, too, took a snapshot whenever the retention was over.
+    if interval.is_none() {
         options.snapshot_interval = options.snapshot_interval.min(options.snapshot_retention);
     }
-    if options.snapshot_retention < options.snapshot_interval {
-        // Of the two settings, the one in the file; of two, the retention.
-        let at = retention.or(interval).expect("the defaults do not contradict each other");
+    if retention.is_none() {
+        options.snapshot_retention = options.snapshot_retention.max(options.snapshot_interval);
+    }
+    if let Some(at) = retention.filter(|_| options.snapshot_retention < options.snapshot_interval) {
         let message = format!(
             "the snapshot retention {} is shorter than the snapshot interval {}: no point in time would be \
              restorable for as long as that promises; make the retention at least as long as the interval",

@@ -228,6 +228,13 @@ pub const BUGS: &[Bug] = &[
         "",
     ),
     bug(
+        Part::Resume,
+        "attempt-leaves-the-chain",
+        "restore-valid",
+        "the old chain goes on behind an attempt at a full copy, under the same transaction id",
+        "ours: seed 40038788",
+    ),
+    bug(
         Part::Upload,
         "gives-way-to-a-follower",
         "restore-valid",

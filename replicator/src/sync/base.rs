@@ -21,7 +21,7 @@ use super::local::{LocalState, Staged};
 use super::pages::TableBuilder;
 use super::place::Place;
 use super::rival::{self, Sight};
-use super::session::LastRecord;
+use super::session::{LastRecord, end_chain};
 use super::task::Shared;
 
 /// Bytes encoded at once.
@@ -149,6 +149,7 @@ pub async fn publish(
             let prepared = (|| {
                 let local = LocalState::open(disk, &options.meta_dir)?;
                 let view = source.view()?;
+                end_chain(&local)?;
                 let table = TableBuilder::new(&local, view.page_size)?;
                 Ok((local, Arc::new(view), table))
             })();

@@ -65,6 +65,14 @@ impl PageTable {
         Ok(valid.then_some(Self { file, page_size, complete_to: txid }))
     }
 
+    /// Removes the table: after that only a full copy helps.
+    ///
+    /// # Errors
+    /// If it is still there.
+    pub fn remove(local: &LocalState) -> Result<()> {
+        local.remove(NAME)
+    }
+
     /// Page size of the pages summed.
     #[must_use]
     pub fn page_size(&self) -> PageSize {

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::mischief::Mischief;
 use super::stopping::Hanging;
 use super::*;
+use crate::replica::LtxName;
 
 /// A world whose store can be away, and is.
 fn world() -> (World, Arc<Mischief>) {
@@ -67,6 +68,47 @@ async fn commits_are_copied_and_every_state_is_there_once_the_store_is_back() {
     settle(&handle).await;
     stop(handle).await;
     assert!(staged(&world).iter().all(|file| !file.is_base), "no full copy was needed");
+    world.assert_equal(&app).await;
+}
+
+/// Changes the page size of a database that nobody has open.
+fn change_page_size(db: &Path) {
+    let admin = Connection::open(db).unwrap();
+    admin
+        .execute_batch(
+            "PRAGMA journal_mode = DELETE; PRAGMA page_size = 8192; VACUUM; PRAGMA journal_mode = WAL",
+        )
+        .unwrap();
+}
+
+/// Found by simulation (seed 40038788): the snapshot of the attempt was applied late, and what the chain did under the
+/// same id was applied to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_does_not_go_on_behind_an_attempt_at_a_full_copy() {
+    let (world, store) = world();
+    let app = world.app();
+    insert(&app, 20);
+    let handle = world.start();
+    until(&handle, "a full copy is staged", |status| status.local_txid == Some(Txid(1))).await;
+    let newest = copied(&handle, &app).await;
+    handle.stop(Duration::from_millis(100)).await.unwrap_err();
+    drop(app);
+    let kept = world.dir.path().join("kept.db");
+    #[expect(clippy::disallowed_methods, reason = "the test stands for an operator")]
+    std::fs::copy(world.db(), &kept).unwrap();
+    change_page_size(world.db());
+    store.away.store(false, Ordering::SeqCst);
+    store.loses_snapshot.store(true, Ordering::SeqCst);
+    let handle = world.start();
+    until(&handle, "an attempt fails", |status| status.error.is_some()).await;
+    #[expect(clippy::disallowed_methods, reason = "the test stands for an operator")]
+    std::fs::rename(&kept, world.db()).unwrap();
+    let app = world.app();
+    insert(&app, 1);
+    settle(&handle).await;
+    stop(handle).await;
+    let snapshot = LtxName::snapshot(newest.next()).key(world.bucket.layout());
+    assert!(world.bucket.head(&snapshot).await.unwrap().is_some(), "what comes late finds its name taken");
     world.assert_equal(&app).await;
 }
 

@@ -11,7 +11,7 @@ use crate::bucket::{
     PutOutcome, Upload,
 };
 use crate::error::{Error, ErrorKind};
-use crate::replica::LtxName;
+use crate::replica::{Level, LtxName};
 
 /// Everything goes to `store`, but:
 pub(super) struct Mischief {
@@ -20,6 +20,8 @@ pub(super) struct Mischief {
     pub(super) hides_newest: bool,
     /// Somebody else gets this key just before our streamed upload would.
     pub(super) taken: Mutex<Option<String>>,
+    /// Of the next streamed upload of a snapshot nobody hears again.
+    pub(super) loses_snapshot: AtomicBool,
     /// It cannot be reached.
     pub(super) away: AtomicBool,
     /// Streamed uploads so far.
@@ -32,6 +34,7 @@ impl Mischief {
             store: Arc::clone(store),
             hides_newest: false,
             taken: Mutex::new(None),
+            loses_snapshot: AtomicBool::new(false),
             away: AtomicBool::new(false),
             uploads: AtomicU64::new(0),
         }
@@ -83,6 +86,11 @@ impl Bucket for Mischief {
         let is_taken = self.taken.lock().unwrap().take_if(|taken| taken == key).is_some();
         if is_taken {
             self.store.put(key, Bytes::from(vec![7; 4096]), PutCondition::IfAbsent, options).await?;
+        }
+        let is_snapshot =
+            LtxName::parse_key(self.layout(), key).is_some_and(|name| name.level == Level::SNAPSHOT);
+        if is_snapshot && self.loses_snapshot.swap(false, Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Transient, "memory: connection reset"));
         }
         self.reach()?.upload(key, condition, options).await
     }
