@@ -279,6 +279,16 @@ impl Compactor {
             }
             self.state().done[usize::from(level.number())] = Some(now);
         }
+        // One that no merge has met: files that went missing below the end of their level.
+        if report.gap.is_none()
+            && let Some(gap) = inventory.gap()
+        {
+            if self.state().gap != Some(gap) {
+                inventory = self.list().await?;
+            }
+            report.gap = inventory.gap();
+            self.state().gap = report.gap;
+        }
         Ok(())
     }
 

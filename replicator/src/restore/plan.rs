@@ -5,6 +5,7 @@
 //! are welcome, and the farther a state has come, the more files fit: always taking the file that reaches farthest
 //! finds every state that any choice of files could reach. The brute-force tests below hold it to that.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -167,12 +168,21 @@ fn gap_after(files: &[File], reached: Txid) -> Option<(Txid, Txid)> {
 /// Greedy choice; `end` is known to be reachable.
 fn choose(files: &[File], end: Txid, have: Option<Txid>) -> Vec<File> {
     // Among files that reach equally far a snapshot is best: a full copy in level 0 under the same name may be one of a
-    // failed attempt, which the store applied after retention had deleted the one that counts. Then the smallest.
+    // failed attempt, which the store applied after retention had deleted the one that counts. For the same reason a merge
+    // of one file stands for it. Then the smallest.
+    let merged: BTreeSet<(Txid, Txid)> = files
+        .iter()
+        .filter(|file| file.name.level != Level::L0)
+        .map(|file| (file.name.min, file.name.max))
+        .collect();
+    let is_merged =
+        |file: &File| file.name.level == Level::L0 && merged.contains(&(file.name.min, file.name.max));
     let better = |file: &&File| {
         let is_snapshot = file.name.level == Level::SNAPSHOT && !planted!("smallest-full-copy");
         (file.name.max, is_snapshot, std::cmp::Reverse(file.size), file.name.level)
     };
-    let mut candidates: Vec<&File> = files.iter().filter(|file| file.name.max <= end).collect();
+    let mut candidates: Vec<&File> =
+        files.iter().filter(|file| file.name.max <= end && !is_merged(file)).collect();
     candidates.sort_unstable_by_key(|file| file.name.min);
     let mut chosen = Vec::new();
     let mut reached = have.unwrap_or_default();
@@ -211,8 +221,8 @@ mod tests {
     }
 
     /// Every state reachable by any sequence of files: a plain graph search.
-    fn brute_force(files: &[File], have: Option<Txid>) -> std::collections::BTreeSet<Txid> {
-        let mut seen = std::collections::BTreeSet::new();
+    fn brute_force(files: &[File], have: Option<Txid>) -> BTreeSet<Txid> {
+        let mut seen = BTreeSet::new();
         let mut queue: Vec<u64> = vec![have.map_or(0, |have| have.0)];
         while let Some(state) = queue.pop() {
             for file in files {

@@ -35,29 +35,9 @@ pub struct Image {
     pub size: u64,
 }
 
-/// Copies all pages of `view` to the store as `name`; `None` if `may_show` then says no. Until then nothing is visible
-/// under the name.
-///
-/// # Errors
-/// Those of reading and of the store; nothing is visible under the name then. `Transient` if somebody else's object
-/// has the name: the next look at the store finds another.
-pub async fn upload_image(
-    host: &Host,
-    bucket: &dyn Bucket,
-    view: Arc<PinnedView>,
-    name: LtxName,
-    header: Header,
-    may_show: impl Future<Output = bool>,
-) -> Result<Option<Image>> {
-    match try_upload(host, bucket, view, (name, header), None, may_show).await? {
-        Sent::Done(image) => Ok(Some(image)),
-        Sent::Hidden => Ok(None),
-        Sent::Taken => Err(taken(bucket, name)),
-    }
-}
-
 /// What became of an image.
-enum Sent {
+pub enum Sent {
+    /// It is in the store.
     Done(Image),
     /// Somebody else's object has the name.
     Taken,
@@ -65,14 +45,20 @@ enum Sent {
     Hidden,
 }
 
-fn taken(bucket: &dyn Bucket, name: LtxName) -> Error {
+/// `Transient`: the next look at the store finds another name.
+#[must_use]
+pub fn taken(bucket: &dyn Bucket, name: LtxName) -> Error {
     let key = name.key(bucket.layout());
     let what = "appeared while it was being written: another replicator is at work";
     Error::new(ErrorKind::Transient, format!("{}/{key} {what}", bucket.location()))
 }
 
-/// As [`upload_image`].
-async fn try_upload(
+/// Copies all pages of `view` to the store as `name`, if at the end `may_show` says so. Until then nothing is visible
+/// under the name. Completes `table`, if there is one.
+///
+/// # Errors
+/// Those of reading and of the store; nothing is visible under the name then.
+pub async fn upload_image(
     host: &Host,
     bucket: &dyn Bucket,
     view: Arc<PinnedView>,
@@ -127,8 +113,9 @@ pub enum Published {
 /// Publishes a full copy of the pinned database at `place` and starts a chain from it.
 ///
 /// Any but the very first is published twice: as the file of level 0, which decides whose the transaction is, and as a
-/// snapshot, so that a restore needs nothing before it. If the replica is whole up to the transaction before,
-/// level 0 goes first: the other way round, the snapshot stands for a moment for a state that the chain may never have.
+/// snapshot, so that a restore needs nothing before it. If the replica is whole up to the transaction before, the file
+/// of level 0 is enough for the chain to go on, and the snapshot is left to maintenance: before it, it would stand for a
+/// state that the chain may never have, and if both had to be through, each failure would cost a full copy more.
 /// Otherwise the snapshot has to go first, or a restore would find a hole before the file of level 0; if that is lost to
 /// somebody else, the snapshot is withdrawn. `sight` is from before the listing by which the place was found.
 ///
@@ -163,7 +150,7 @@ pub async fn publish(
     let snapshot = async || {
         let header = image_header(&view, Txid(1), txid, timestamp);
         let name = LtxName::snapshot(txid);
-        let sent = try_upload(host, bucket, Arc::clone(&view), (name, header), None, ready(true)).await?;
+        let sent = upload_image(host, bucket, Arc::clone(&view), (name, header), None, ready(true)).await?;
         if let Sent::Done(image) = &sent {
             shared.compactor.note_published(name, image.size, timestamp);
         }
@@ -175,7 +162,8 @@ pub async fn publish(
     }
     let header = image_header(&view, txid, txid, timestamp);
     let name = LtxName::l0(txid);
-    let sent = try_upload(host, bucket, Arc::clone(&view), (name, header), Some(table), ready(true)).await?;
+    let sent =
+        upload_image(host, bucket, Arc::clone(&view), (name, header), Some(table), ready(true)).await?;
     let Sent::Done(image) = sent else {
         if !follows {
             rival::withdraw(bucket, &[LtxName::snapshot(txid)]).await?;
@@ -191,9 +179,6 @@ pub async fn publish(
         return lost(name);
     }
     shared.compactor.note_published(name, image.size, timestamp);
-    if follows && txid > Txid(1) && !snapshot().await? {
-        return lost(LtxName::snapshot(txid));
-    }
     let table = image.table;
     let staged = Staged { txid, position: view.position, is_base: true };
     let chain = Chain {

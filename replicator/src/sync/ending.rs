@@ -9,6 +9,7 @@ use crate::replica::LtxName;
 
 use super::State;
 use super::contact::{Contact, contact};
+use super::handle::time_for_final_sync;
 use super::local::{LocalState, Staged, newest, since_last_base};
 use super::task::Shared;
 use super::upload;
@@ -31,8 +32,11 @@ pub async fn without_database(shared: &Shared, deadline: Duration) -> Result<()>
         Some(local) => (local, status.replicated_txid),
         None => match copied_before(shared).await? {
             Some((local, staged)) => {
-                let asked =
-                    tokio::time::timeout(deadline, of_an_earlier_process(shared, &local, &staged)).await;
+                let asked = tokio::time::timeout(
+                    time_for_final_sync(deadline),
+                    of_an_earlier_process(shared, &local, &staged),
+                )
+                .await;
                 let asked =
                     asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::Transient, "no answer in time")));
                 asked.map_err(|error| {

@@ -14,6 +14,7 @@ use crate::sqlite::{CheckpointMode, CheckpointOutcome};
 
 use super::Options;
 use super::backoff::Backoff;
+use super::handle::time_for_final_sync;
 use super::image::image_header;
 use super::policy::{self, CheckpointFacts, ExaminationFacts};
 use super::session::Session;
@@ -317,8 +318,7 @@ impl<'a> Follower<'a> {
             });
         }
         self.checkpoint_if_due().await?;
-        self.tidy().await;
-        Ok(None)
+        Ok(self.tidy().await)
     }
 
     fn is_examination_due(&mut self) -> bool {
@@ -416,9 +416,10 @@ impl<'a> Follower<'a> {
         self.checkpoint_not_before = Instant::now() + wait;
     }
 
-    /// Removes staged files that are no longer needed.
-    async fn tidy(&mut self) {
-        let Some(replicated) = self.shared.status().replicated_txid else { return };
+    /// Removes staged files that are no longer needed. If what says so is damaged, they would pile up for ever: then the
+    /// chain has to start anew.
+    async fn tidy(&mut self) -> Option<Ended> {
+        let replicated = self.shared.status().replicated_txid?;
         let is_published = self.shared.queue.oldest().is_none_or(|oldest| oldest > Txid(1));
         if is_published
             && self.session.as_ref().is_some_and(|session| session.holds_first_copy())
@@ -429,12 +430,16 @@ impl<'a> Follower<'a> {
         let needed = self.shared.compactor.needs_copies_from();
         let removable = needed.map_or(replicated, |first| replicated.min(Txid(first.0 - 1)));
         if removable.0.saturating_sub(self.tidied.0) < TIDY_FILES {
-            return;
+            return None;
         }
         match self.blocking(move |session, _| session.tidy(removable)).await {
             Ok(()) => self.tidied = removable,
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                return Some(Ended::Rebase { next: self.shared.next_base_txid(), reason: error.to_string() });
+            }
             Err(error) => self.shared.report("tidy up staged files", &error),
         }
+        None
     }
 
     async fn snapshot(&mut self, reply: SnapshotRequest) {
@@ -452,7 +457,8 @@ impl<'a> Follower<'a> {
 
     /// The last copy, then waits until all is durable in the store.
     async fn finish(&mut self, deadline: Duration, uploader: &mut Uploader) -> Result<()> {
-        let until = Instant::now() + deadline;
+        let started = Instant::now();
+        let until = started + time_for_final_sync(deadline);
         let copied = self
             .blocking(|session, shared| {
                 session.check_files()?;
@@ -469,13 +475,13 @@ impl<'a> Follower<'a> {
             })
             .await;
         copied.map_err(|error| error.context("final sync"))?;
-        let drained = tokio::select! {
-            drained = tokio::time::timeout_at(until, self.shared.queue.wait_until_empty()) => drained,
+        let is_drained = tokio::select! {
+            drained = tokio::time::timeout_at(until, self.shared.queue.wait_until_empty()) => drained.is_ok(),
             end = uploader.ended() => return Err(end.into_error()),
+            () = self.shared.next_failure(), if deadline.is_zero() => false,
         };
         let status = self.shared.status();
-        if !planted!("stop-tells-no-failure")
-            && (drained.is_err() || status.local_txid != status.replicated_txid)
+        if !planted!("stop-tells-no-failure") && (!is_drained || status.local_txid != status.replicated_txid)
         {
             let replicated =
                 status.replicated_txid.map_or_else(|| "nothing".to_owned(), |txid| txid.to_string());
@@ -485,7 +491,7 @@ impl<'a> Follower<'a> {
                 format!(
                     "final sync of {} is not complete after {} ms: {} files are staged, the store has {replicated}{why}",
                     self.shared.options.db.display(),
-                    deadline.as_millis(),
+                    started.elapsed().as_millis(),
                     self.shared.queue.len(),
                 ),
             ));

@@ -17,6 +17,14 @@ use crate::host::Host;
 /// many gigabytes, is then given up: nothing of it was acknowledged.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// What a final sync may take that is given no time: as in Litestream it is tried once then, and not repeated.
+const ONE_ATTEMPT: Duration = Duration::from_secs(30);
+
+/// The time that a final sync may take with this `deadline`.
+pub(super) fn time_for_final_sync(deadline: Duration) -> Duration {
+    if deadline.is_zero() { ONE_ATTEMPT } else { deadline }
+}
+
 /// A running replication. Dropping it ends it without a final sync.
 pub struct Handle {
     status: watch::Receiver<Status>,
@@ -57,14 +65,16 @@ impl Handle {
         self.sync_now.notify_one();
     }
 
-    /// Stops after a final sync that may take up to `deadline`, and a few seconds more if it cannot be interrupted.
+    /// Stops after a final sync that may take up to `deadline`, and a few seconds more if it cannot be interrupted. With a
+    /// deadline of zero each upload is tried once.
     ///
     /// # Errors
     /// Unless everything committed is durable in the store.
     pub async fn stop(mut self, deadline: Duration) -> Result<()> {
         // Nobody listens only if the task has ended already; its result tells.
         let _ = self.stop.send(Some(deadline));
-        match tokio::time::timeout(deadline.saturating_add(GRACE), &mut self.task).await {
+        let limit = time_for_final_sync(deadline).saturating_add(GRACE);
+        match tokio::time::timeout(limit, &mut self.task).await {
             Ok(Ok(result)) => result,
             Ok(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Ok(Err(_)) => Err(Error::new(ErrorKind::Cancelled, "replication was cancelled")),
@@ -73,7 +83,7 @@ impl Handle {
                 format!(
                     "replication of {} did not end within {} ms and was given up; is its disk well?",
                     self.upkeep.shared.options.db.display(),
-                    deadline.saturating_add(GRACE).as_millis(),
+                    limit.as_millis(),
                 ),
             )),
         }

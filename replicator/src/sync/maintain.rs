@@ -14,7 +14,8 @@ use crate::host::UnixMillis;
 use crate::ltx::Txid;
 use crate::replica::{Entry, Inventory, Level, Level0Files, LtxName};
 
-use super::base::upload_image;
+use super::base::{self, Sent, upload_image};
+use super::rival;
 use super::task::{Shared, SnapshotRequest, SnapshotSource};
 
 /// Longest sleep: after that the wall clock is looked at again, in case it was set.
@@ -27,10 +28,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// meanwhile.
 const OWN_TRANSACTION_WAIT: Duration = Duration::from_secs(30);
 
-/// Maintains the replica until dropped.
-pub async fn run(shared: Arc<Shared>, requests: mpsc::Sender<SnapshotRequest>) {
+/// Maintains the replica until dropped. `base` is the full copy with which the chain begins, as far as is known.
+pub async fn run(shared: Arc<Shared>, requests: mpsc::Sender<SnapshotRequest>, base: Option<Txid>) {
     let mut maintenance =
-        Maintenance { shared, requests, snapshot_not_before: UnixMillis(i64::MIN), gap: false };
+        Maintenance { shared, requests, base, snapshot_not_before: UnixMillis(i64::MIN), gap: false };
     loop {
         maintenance.work().await;
         let published = Arc::clone(&maintenance.shared.published);
@@ -44,6 +45,7 @@ pub async fn run(shared: Arc<Shared>, requests: mpsc::Sender<SnapshotRequest>) {
 struct Maintenance {
     shared: Arc<Shared>,
     requests: mpsc::Sender<SnapshotRequest>,
+    base: Option<Txid>,
     snapshot_not_before: UnixMillis,
     /// Transactions are missing in the replica; only a snapshot makes it whole.
     gap: bool,
@@ -77,8 +79,11 @@ impl Maintenance {
                         let (name, size, inputs) = (merged.name, merged.size, merged.inputs);
                         tracing::info!(db = %self.shared.options.db.display(), %name, size, inputs, "compaction complete");
                     }
-                    self.count_verify_error(report.gap.is_some() && !self.gap);
-                    self.gap = report.gap.is_some();
+                    // One that begins where our transactions end is not for a snapshot of ours to close.
+                    let replicated = self.shared.status().replicated_txid;
+                    let gap = report.gap.is_some_and(|gap| Some(gap.after) < replicated);
+                    self.count_verify_error(gap && !self.gap);
+                    self.gap = gap;
                 }
                 Err(error) => {
                     self.shared.report("compact", &error);
@@ -144,10 +149,13 @@ impl Maintenance {
         let replicated = self.shared.status().replicated_txid?;
         let protects =
             exposed_base(&inventory).is_some() && self.compaction_due(now).is_some_and(|due| due <= now);
-        if self.gap || protects {
+        let newest = inventory.newest_snapshot();
+        // A restore needs nothing before a full copy, but only a snapshot tells it so.
+        let is_owed = self.base.filter(|&base| base > Txid(1));
+        let is_owed = is_owed.is_some_and(|base| newest.is_none_or(|entry| entry.name.max < base));
+        if self.gap || protects || is_owed {
             return Some(now.max(self.snapshot_not_before));
         }
-        let newest = inventory.newest_snapshot();
         if !planted!("snapshot-of-nothing-new") && newest.is_some_and(|entry| entry.name.max >= replicated) {
             return None;
         }
@@ -226,13 +234,23 @@ async fn take_snapshot(shared: &Shared, requests: &mpsc::Sender<SnapshotRequest>
         return Ok(Snapshot::Complete { name, size: entry.size });
     }
     let is_ours = shared.until_replicated(txid, OWN_TRANSACTION_WAIT);
-    let uploaded =
-        upload_image(&shared.host, shared.bucket.as_ref(), Arc::new(view), name, header, is_ours).await;
+    let bucket = shared.bucket.as_ref();
+    let uploaded = upload_image(&shared.host, bucket, Arc::new(view), (name, header), None, is_ours).await;
     // The connection is closed where it may block.
     shared.host.blocking(move || drop(reader)).await;
-    let Some(image) = uploaded? else { return Ok(Snapshot::TooEarly { txid }) };
-    shared.compactor.note_published(name, image.size, header.timestamp);
-    Ok(Snapshot::Complete { name, size: image.size })
+    match uploaded? {
+        Sent::Done(image) => {
+            shared.compactor.note_published(name, image.size, header.timestamp);
+            Ok(Snapshot::Complete { name, size: image.size })
+        }
+        Sent::Hidden => Ok(Snapshot::TooEarly { txid }),
+        Sent::Taken => {
+            // The transaction is ours, so this is of a full copy that lost the race and was killed before it could
+            // withdraw it; or ours, and its answer was lost. Left alone, it might stand for another state.
+            rival::withdraw(bucket, &[name]).await?;
+            Err(base::taken(bucket, name))
+        }
+    }
 }
 
 /// Maintenance of one replica on demand, beside its schedule.

@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::ltx::Txid;
 use crate::replica::{Inventory, LtxName};
 
-/// Ids that are asked for by name at most.
+/// Ids that are asked for by name at most. Listings do not lag by more, and a full copy that went further up because many
+/// ids are staged here would leave all of them to a rival.
 const MOST_ASKED: u64 = 16;
 
 /// A transaction id for a full copy.
@@ -21,23 +22,26 @@ pub struct Place {
     pub follows: bool,
 }
 
-/// Ids that the store may hold although the listing does not: those between the listing's newest and `above_all`, which
-/// is above everything seen on either side. `None` if the copy has to go to `above_all`.
+/// Ids that the store may hold although the listing does not: the first between the listing's newest and `above_all`,
+/// which is above everything seen on either side. `None` if the copy has to go to `above_all`.
 fn in_doubt(inventory: &Inventory, replicated: Option<Txid>, above_all: Txid) -> Option<Vec<Txid>> {
     let newest = inventory.max_txid()?;
     let is_trusted = inventory.gap().is_none() && Some(newest) >= replicated;
     let count = above_all.0.checked_sub(newest.next().0)?;
-    (is_trusted && count <= MOST_ASKED && !planted!("copies-skip-ids"))
-        .then(|| (newest.next().0..above_all.0).map(Txid).collect())
+    let asked = newest.next().0..newest.next().0 + count.min(MOST_ASKED);
+    (is_trusted && !planted!("copies-skip-ids")).then(|| asked.map(Txid).collect())
 }
 
 /// Decides with what the store says about the ids in doubt.
 fn decide(asked: &[(Txid, bool)], above_all: Txid) -> Place {
     let taken = asked.iter().take_while(|(_, is_there)| *is_there).count();
-    if asked[taken..].iter().any(|(_, is_there)| *is_there) {
-        return Place { txid: above_all, follows: false };
+    let is_left_out = asked[taken..].iter().any(|(_, is_there)| *is_there);
+    let free = asked.get(taken).map(|&(txid, _)| txid);
+    let behind_all_asked = asked.last().is_none_or(|(txid, _)| txid.next() == above_all);
+    match free {
+        Some(txid) if !is_left_out => Place { txid, follows: true },
+        _ => Place { txid: above_all, follows: !is_left_out && behind_all_asked },
     }
-    Place { txid: asked.get(taken).map_or(above_all, |&(txid, _)| txid), follows: true }
 }
 
 /// Finds the place. `replicated` is the newest transaction that this process knows to be in the store.
@@ -100,6 +104,11 @@ mod tests {
         assert_eq!(doubt(&[], None, 6), None, "an empty replica may be a wiped one");
         assert_eq!(doubt(&[1, 3], None, 6), None, "a gap");
         assert_eq!(doubt(&[1, 2, 3], Some(4), 6), None, "the listing lacks what is known to be there");
-        assert_eq!(doubt(&[1, 2, 3], None, 100), None, "too many to ask for");
+        assert_eq!(doubt(&[1, 2, 3], None, 100), Some(16), "too many to ask for all");
+        let taken: Vec<(Txid, bool)> = (4..20).map(|txid| (Txid(txid), true)).collect();
+        assert_eq!(decide(&taken, Txid(100)), Place { txid: Txid(100), follows: false });
+        assert_eq!(decide(&taken, Txid(20)), Place { txid: Txid(20), follows: true });
+        let free: Vec<(Txid, bool)> = (4..20).map(|txid| (Txid(txid), txid < 6)).collect();
+        assert_eq!(decide(&free, Txid(100)), Place { txid: Txid(6), follows: true }, "not left to a rival");
     }
 }

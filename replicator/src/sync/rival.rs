@@ -33,9 +33,11 @@ impl Sight {
         Self { clock, trusted_for: trusted_for(options), at: Instant::now(), wall }
     }
 
-    /// The store was heard from just now.
-    pub fn renew(&mut self) {
-        (self.at, self.wall) = (Instant::now(), self.clock.now());
+    /// A sight of now, to be taken before the store is asked, and to be used once it has answered.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        let (clock, wall) = (Arc::clone(&self.clock), self.clock.now());
+        Self { clock, trusted_for: self.trusted_for, at: Instant::now(), wall }
     }
 
     /// Whether a rival may have published our next transaction *and* deleted it meanwhile.
@@ -71,14 +73,17 @@ pub async fn ahead_of(bucket: &dyn Bucket, next: Txid) -> Result<Option<LtxName>
 
 /// A rival is ahead of `txid`, with which `ours` end. If others hold it as well, the rival went on from where we stood
 /// and its own file has expired: ours stand for a state that the replica never had, and are withdrawn. If nobody does,
-/// the rival goes on from ours, and without them there would be a hole before its files (seed 40010674).
+/// the rival goes on from ours, and without them there would be a hole before its files (seed 40010674). There may be one
+/// even so: where the replica had a hole already, ours may be what spans it.
 ///
 /// # Errors
 /// The store's.
 pub async fn give_way(bucket: &dyn Bucket, txid: Txid, ours: &[LtxName]) -> Result<()> {
-    let inventory = Inventory::load(bucket).await?;
-    let mut others = inventory.iter().map(|entry| entry.name).filter(|name| !ours.contains(name));
-    if planted!("gives-way-to-a-follower") || others.any(|name| name.min <= txid && txid <= name.max) {
+    let mut inventory = Inventory::load(bucket).await?;
+    let reached = inventory.restorable_max();
+    ours.iter().for_each(|name| inventory.remove(name));
+    let is_held = inventory.iter().any(|entry| entry.name.min <= txid && txid <= entry.name.max);
+    if planted!("gives-way-to-a-follower") || is_held && inventory.restorable_max() >= reached {
         withdraw(bucket, ours).await?;
     }
     Ok(())
@@ -119,9 +124,11 @@ mod tests {
     async fn what_a_rival_goes_on_from_stays() {
         let merged = |min, max| LtxName { level: Level::new(1).unwrap(), min: Txid(min), max: Txid(max) };
         let ours = [LtxName::l0(Txid(5)), LtxName::snapshot(Txid(5))];
-        assert_eq!(left(&ours, &[LtxName::l0(Txid(6))]).await, 2, "a hole otherwise");
-        assert_eq!(left(&ours, &[LtxName::l0(Txid(6)), merged(2, 4)]).await, 2);
-        assert_eq!(left(&ours, &[LtxName::l0(Txid(7)), merged(4, 6)]).await, 0, "its 5 is in there");
+        let base = LtxName::l0(Txid(1));
+        assert_eq!(left(&ours, &[base, LtxName::l0(Txid(6))]).await, 2, "a hole otherwise");
+        assert_eq!(left(&ours, &[base, LtxName::l0(Txid(6)), merged(2, 4)]).await, 2);
+        assert_eq!(left(&ours, &[base, LtxName::l0(Txid(7)), merged(2, 6)]).await, 0, "its 5 is in there");
+        assert_eq!(left(&ours, &[base, LtxName::l0(Txid(7)), merged(4, 6)]).await, 2, "ours span a hole");
         assert_eq!(left(&ours, &[LtxName::l0(Txid(7)), LtxName::snapshot(Txid(6))]).await, 0);
         assert_eq!(left(&ours[..1], &[LtxName::l0(Txid(6)), ours[1]]).await, 0, "the snapshot is not ours");
     }

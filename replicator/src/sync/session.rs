@@ -128,7 +128,9 @@ pub fn start(
         max_batch_bytes: options.max_batch_bytes,
         clock: Arc::clone(&host.clock),
     };
-    let how = if is_continuous(&source, &chain)? {
+    // Without the table nothing could ever be tidied away.
+    let has_table = PageTable::open(&chain.local)?.is_some();
+    let how = if has_table && is_continuous(&source, &chain)? {
         "the log continues"
     } else {
         match reconcile(&mut chain, &source, &staged)? {
@@ -477,16 +479,19 @@ impl Session {
     /// table; the newest stays, because its name is the position.
     ///
     /// # Errors
-    /// Of folding and removing; can be tried again.
+    /// `Corrupt` or `NotFound` if only a full copy helps. Others, of folding and removing, can be tried again.
     pub fn tidy(&mut self, removable: Txid) -> Result<()> {
         let local = &self.chain.local;
         let staged = local.staged()?;
         let newest = self.chain.newest.txid;
-        let mut folded = Txid(0);
-        if let Some(mut table) = PageTable::open(local)? {
-            table.catch_up(local, &staged)?;
-            folded = table.complete_to();
-        }
+        let Some(mut table) = PageTable::open(local)? else {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "local state: the page checksums are damaged or gone",
+            ));
+        };
+        table.catch_up(local, &staged)?;
+        let folded = table.complete_to();
         for file in staged.iter().filter(|file| file.txid <= removable.min(folded) && file.txid < newest) {
             local.remove(&file.name())?;
         }

@@ -127,6 +127,14 @@ impl Shared {
         });
     }
 
+    /// Waits until something fails.
+    pub async fn next_failure(&self) {
+        let mut status = self.status.subscribe();
+        let before = status.borrow().sync_error_count;
+        // It cannot close as long as this lives.
+        let _ = status.wait_for(|status| status.sync_error_count > before).await;
+    }
+
     /// Appends a captured file to the upload queue.
     pub fn push(&self, staged: Staged, captured_at: Option<UnixMillis>) {
         self.queue.push(Queued { staged, captured_at });
@@ -400,11 +408,12 @@ impl Life {
             status.local_txid = staged.last().map(|file| file.txid);
             status.note_size(session.chain());
         });
+        let base = staged.iter().find(|file| file.is_base).map(|file| file.txid);
         // Dropped at the end of the session, which ends the upload.
         let local = session.chain().local.clone();
         let mut uploader = Uploader::spawn(upload::run(Arc::clone(shared), local, staged));
         let mut background = JoinSet::new();
-        background.spawn(maintain::run(Arc::clone(shared), snapshots.clone()));
+        background.spawn(maintain::run(Arc::clone(shared), snapshots.clone(), base));
         Follower::new(shared, session).run(stop, requests, &mut uploader).await
     }
 }

@@ -56,10 +56,10 @@ impl UploadEnd {
 /// Uploads until something ends it. Failures that may pass are repeated for ever, and reported while they last.
 pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) -> UploadEnd {
     let mut backoff = shared.backoff();
-    if let Err(end) = first_contact(&shared, &local, &staged, &mut backoff).await {
-        return end;
-    }
-    let mut sight = Sight::new(Arc::clone(&shared.host.clock), &shared.options);
+    let mut sight = match first_contact(&shared, &local, &staged, &mut backoff).await {
+        Ok(sight) => sight,
+        Err(end) => return end,
+    };
     backoff.reset();
     loop {
         let queued = shared.queue.front().await;
@@ -91,21 +91,23 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
     }
 }
 
-/// Finds out where the chain stands in the replica, and acknowledges what is there; or says why it cannot go on.
+/// Finds out where the chain stands in the replica, and acknowledges what is there; or says why it cannot go on. The sight
+/// is from before the listing that told.
 async fn first_contact(
     shared: &Shared,
     local: &LocalState,
     staged: &[Staged],
     backoff: &mut Backoff,
-) -> std::result::Result<(), UploadEnd> {
+) -> std::result::Result<Sight, UploadEnd> {
     let _turn = shared.turns.take().await;
-    let contact = loop {
+    let (contact, sight) = loop {
+        let sight = Sight::new(Arc::clone(&shared.host.clock), &shared.options);
         let listing = shared.compactor.begin_listing();
         match look(shared, staged).await {
             Ok(inventory) => {
                 let contact = contact(staged, &inventory);
                 listing.adopt(inventory);
-                break contact;
+                break (contact, sight);
             }
             Err(error) => {
                 drop(listing);
@@ -131,7 +133,7 @@ async fn first_contact(
         // Whatever an earlier session had replicated is not there any more.
         shared.update(|status| status.replicated_txid = None);
     }
-    Ok(())
+    Ok(sight)
 }
 
 /// What the replica holds. Listings of some stores lag. A full copy that the listing lacks is asked for by name before it
@@ -185,7 +187,11 @@ async fn check_twin(
                     file.txid
                 ));
             }
-            Ok(_) => return None,
+            // It was there a moment ago: somebody has gone on from it so long that it has expired.
+            Ok(Uploaded { outcome: PutOutcome::Written, .. }) => {
+                return rebase(format!("transaction {} has gone from the replica", file.txid));
+            }
+            Ok(Uploaded { outcome: PutOutcome::AlreadyThere, .. }) => return None,
             // A chain that has never met the replica has nothing else to show that it belongs there.
             Err(error) if is_unreadable(&error) && staged.first().is_some_and(first::is_first_copy) => {
                 return rebase(error.to_string());
@@ -204,25 +210,27 @@ fn is_unreadable(error: &Error) -> bool {
 async fn upload(shared: &Shared, local: &LocalState, queued: &Queued, sight: &mut Sight) -> Result<()> {
     let bucket = shared.bucket.as_ref();
     if sight.is_old() {
+        let before = sight.anew();
         if let Some(name) = foreign_file(shared, local, queued.staged.txid).await? {
             return Err(written_by_another(shared, &name));
         }
-        sight.renew();
+        *sight = before;
     }
+    let before = sight.anew();
     let Uploaded { outcome, timestamp, copy } = upload_file(shared, local, &queued.staged).await?;
     match planted!("foreign-object-is-ours", PutOutcome::Written, outcome) {
         PutOutcome::Written | PutOutcome::AlreadyThere => {
             let txid = queued.staged.txid;
             // The upload itself may have taken as long, or the machine slept.
-            if sight.is_old()
-                && let Some(name) = foreign_file(shared, local, txid).await?
-            {
+            // (In a directory, files bear the time of their transaction, and a rival's retention may delete young ones.)
+            let may_be_gone = sight.is_old() || bucket.kind() == "file";
+            if may_be_gone && let Some(name) = foreign_file(shared, local, txid).await? {
                 if outcome == PutOutcome::Written {
                     rival::give_way(bucket, txid, &[LtxName::l0(txid)]).await?;
                 }
                 return Err(written_by_another(shared, &name));
             }
-            sight.renew();
+            *sight = before;
             shared.compactor.note_published(LtxName::l0(txid), copy.size, timestamp);
             shared.compactor.note_copy(txid, copy);
             Ok(())

@@ -120,6 +120,29 @@ async fn a_corrupt_object_counts_as_lost() {
     rig.judge();
 }
 
+/// No merge meets it: it lies below the end of level 1.
+#[tokio::test(start_paused = true)]
+async fn a_hole_below_the_end_of_a_level_is_noticed() {
+    let mut rig = Rig::new();
+    for _ in 0..2 {
+        for _ in 0..3 {
+            rig.commit(20);
+        }
+        rig.pass(30 * SECOND).await;
+        rig.run().await.unwrap();
+    }
+    assert_eq!(rig.bucket.level(1), [(2, 3), (4, 6)]);
+    let inventory = Inventory::load(&rig.bucket).await.unwrap();
+    let names = inventory.iter().map(|entry| entry.name);
+    let holding = names.filter(|name| (name.min..=name.max).contains(&Txid(3)));
+    let keys: Vec<String> = holding.map(|name| name.key(rig.bucket.layout())).collect();
+    rig.bucket.delete(&keys).await.unwrap();
+    rig.restart();
+    rig.pass(30 * SECOND).await;
+    let report = rig.run().await.unwrap();
+    assert_eq!(report.gap.map(|gap| (gap.after.0, gap.next.0)), Some((2, 4)));
+}
+
 /// Found by simulation (seed 3001793): what once came with a wrong bit was never deleted, whatever took its place.
 #[tokio::test(start_paused = true)]
 async fn a_corrupt_object_goes_when_a_snapshot_has_outlived_it() {

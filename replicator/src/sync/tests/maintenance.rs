@@ -129,3 +129,75 @@ async fn an_idle_database_gets_no_snapshot_of_what_the_last_one_holds() {
     assert_eq!(store.uploads.load(Ordering::SeqCst), uploads, "nothing new, and another snapshot");
     stop(handle).await;
 }
+
+/// Each attempt that got no further than level 0 used to leave one more copy of the database there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_copy_counts_once_level_0_has_it() {
+    let mut world = World::new();
+    let app = world.app();
+    insert(&app, 20);
+    let handle = world.start();
+    settle(&handle).await;
+    insert(&app, 1);
+    stop(handle).await;
+    store::forget_local_state(&world);
+    let mischief = Mischief::none(&world.bucket);
+    mischief.loses_snapshot.store(true, Ordering::SeqCst);
+    world.bucket = Arc::new(mischief);
+    let handle = world.start();
+    until(&handle, "replicated", |status| status.replicated_txid == Some(Txid(3))).await;
+    until(&handle, "the snapshot fails", |status| status.error.is_some()).await;
+    insert(&app, 1);
+    settle(&handle).await;
+    assert_eq!(handle.status().borrow().replicated_txid, Some(Txid(4)), "the chain goes on");
+    handle.upkeep().snapshot().await.unwrap();
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}
+
+/// What stands under the name of a transaction of ours is of somebody who lost the race for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_snapshot_of_our_transaction_is_replaced() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 20);
+    let handle = world.start();
+    settle(&handle).await;
+    insert(&app, 1);
+    settle(&handle).await;
+    let txid = handle.status().borrow().replicated_txid.unwrap();
+    let key = LtxName::snapshot(txid).key(world.bucket.layout());
+    let stranger = bytes::Bytes::from(vec![7; 4096]);
+    let options = crate::bucket::PutOptions::default();
+    world.bucket.put(&key, stranger, crate::bucket::PutCondition::IfAbsent, options).await.unwrap();
+    handle.upkeep().snapshot().await.unwrap_err();
+    handle.upkeep().snapshot().await.unwrap();
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}
+
+/// Without them nothing was ever tidied away.
+#[tokio::test(flavor = "multi_thread")]
+async fn page_checksums_that_go_missing_cost_a_full_copy() {
+    let mut world = World::new();
+    // Compaction would need the staged files a while longer.
+    world.options.levels = Vec::new();
+    let app = world.app();
+    let handle = world.start();
+    settle(&handle).await;
+    let table = world.options.meta_dir.join("replicator").join("pages");
+    let disk = os::host().disk;
+    disk.remove_file(&table).unwrap();
+    for _ in 0..40 {
+        insert(&app, 1);
+        settle(&handle).await;
+    }
+    until(&handle, "made anew", |_| disk.metadata(&table).is_ok()).await;
+    stop(handle).await;
+    disk.remove_file(&table).unwrap();
+    let handle = world.start();
+    settle(&handle).await;
+    assert!(disk.metadata(&table).is_ok());
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}

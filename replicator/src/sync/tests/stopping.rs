@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Condvar, Mutex};
 
+use super::mischief::Mischief;
 use super::*;
 use crate::bucket::directory::DirectoryBucket;
 use crate::bucket::settings::DirectorySettings;
@@ -45,6 +46,26 @@ async fn what_was_copied_from_a_deleted_database_is_still_owed() {
         let expected = if back { "is in the store" } else { "is not known to be in the store" };
         assert!(error.to_string().contains(expected), "{error}");
     }
+}
+
+/// It used to mean that nothing was uploaded at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_time_a_final_sync_is_tried_once() {
+    let mut world = World::new();
+    let store = Arc::new(Mischief::none(&world.bucket));
+    world.bucket = Arc::clone(&store) as Arc<dyn Bucket>;
+    let app = world.app();
+    let handle = world.start();
+    settle(&handle).await;
+    insert(&app, 3);
+    handle.stop(Duration::ZERO).await.unwrap();
+    world.assert_equal(&app).await;
+    let handle = world.start();
+    settle(&handle).await;
+    store.away.store(true, std::sync::atomic::Ordering::SeqCst);
+    insert(&app, 3);
+    let stopping = tokio::time::timeout(Duration::from_secs(20), handle.stop(Duration::ZERO)).await;
+    assert!(stopping.unwrap().unwrap_err().to_string().contains("connection refused"));
 }
 
 /// A gate that everything stops at while it is closed.
