@@ -119,7 +119,8 @@ pub(super) fn guise(dialect: &Dialect, secure: &Secure) -> Option<Guise> {
     Some(Guise {
         endpoint: (!is_default).then(|| format!("{host}{}", dialect.path_prefix)),
         region: dialect.region.clone(),
-        path_style: (dialect.addressing == Addressing::Virtual).then_some(false),
+        // Known from the host's name.
+        path_style: None,
         environment: vec![
             ("HTTPS_PROXY".to_owned(), secure.proxy()),
             ("NO_PROXY".to_owned(), String::new()),

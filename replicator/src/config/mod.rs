@@ -85,14 +85,15 @@ pub fn from_arguments(db: &str, url: &str, environment: &Environment) -> Result<
     finish(config, report)
 }
 
-/// The replica that a URL from the command line names, and what about it is odd.
+/// The replica that a URL from the command line names, how to log, and what about both is odd.
 ///
 /// # Errors
 /// `Usage` or `Unsupported` if the URL cannot be used.
-pub fn replica_from_url(url: &str, environment: &Environment) -> Result<(Replica, Vec<Problem>)> {
+pub fn replica_from_url(url: &str, environment: &Environment) -> Result<(Replica, Logging, Vec<Problem>)> {
     let report = section::Report::default();
     let replica = replica::from_url(url, environment, &report)?;
-    Ok((replica, report.into_problems()))
+    let logging = resolve::logging(&raw::RawLogging::default(), environment, &report);
+    Ok((replica, logging, report.into_problems()))
 }
 
 fn finish(mut config: Config, report: section::Report) -> Result<Config> {

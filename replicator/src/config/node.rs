@@ -76,6 +76,10 @@ pub fn parse(text: &str) -> Result<Node> {
 
 fn syntax_error(error: &serde_saphyr::Error) -> Error {
     let line = error.location().map_or_else(String::new, |at| format!("line {}: ", at.line()));
+    if matches!(error.without_snippet(), serde_saphyr::Error::MultipleDocuments { .. }) {
+        let what = "a second YAML document begins: remove the line `---` and what is below it";
+        return Error::new(ErrorKind::Usage, format!("{line}{what}"));
+    }
     Error::new(ErrorKind::Usage, format!("{line}not valid YAML: {}", error.without_snippet()))
 }
 

@@ -62,7 +62,8 @@ pub fn from_arguments(db: &str, url: &str, environment: &Environment, report: &R
     Ok(Config { databases, logging, ..Config::default() })
 }
 
-fn logging(raw: &RawLogging, environment: &Environment, report: &Report) -> Logging {
+/// How to log: the environment counts more than the file.
+pub fn logging(raw: &RawLogging, environment: &Environment, report: &Report) -> Logging {
     let mut logging = Logging::default();
     if let Some(at) = &raw.level {
         match at.value.parse() {

@@ -96,6 +96,33 @@ fn retention_alone_in_0_3_was_also_the_snapshot_interval() {
 }
 
 #[test]
+fn what_is_written_for_0_5_counts_more_than_what_0_3_left() {
+    let text = "snapshot: {retention: 720h}\ndbs:\n- path: a\n  replica: {url: 's3://b/a', retention: 24h, snapshot-interval: 6h}\n";
+    let config = parse(text, true, &environment()).unwrap();
+    let options = &only_database(&config).options;
+    assert_eq!(options.snapshot_retention, Duration::from_secs(720 * 3600));
+    assert_eq!(options.snapshot_interval, Duration::from_secs(6 * 3600));
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        ["line 4: dbs[0].replica.retention: has no effect: snapshot.retention on line 1 counts"]
+    );
+}
+
+#[test]
+fn of_two_snapshot_settings_the_one_that_is_not_written_gives_way() {
+    let options = |snapshot: &str| {
+        let text = format!("snapshot: {{{snapshot}}}\ndbs:\n- path: a\n  replica: {{url: 's3://b/a'}}\n");
+        let options = only_database(&accept(&text)).options.clone();
+        (options.snapshot_interval.as_secs() / 3600, options.snapshot_retention.as_secs() / 3600)
+    };
+    assert_eq!(options("retention: 1h"), (1, 1));
+    assert_eq!(options("interval: 48h"), (48, 48));
+    assert_eq!(options("interval: 12h"), (12, 24));
+    assert_eq!(options("retention: 72h"), (24, 72));
+}
+
+#[test]
 fn snapshot_settings_of_a_database_win_over_the_files() {
     let text = "snapshot: {interval: 6h, retention: 48h}\ndbs:\n- path: a\n  snapshot: {interval: 1h}\n  replica: {url: 's3://b/a'}\n\
                 - path: b\n  replica: {url: 's3://b/b'}\n";
@@ -199,31 +226,6 @@ fn databases_of_a_directory_have_their_own_places() {
 }
 
 #[test]
-fn keys_of_the_environment_count_least() {
-    let mut environment = environment();
-    let keys = |environment: &Environment, text: &str| {
-        let config = parse(text, true, environment).unwrap();
-        match &only_database(&config).replica.settings {
-            Settings::S3(s3) => s3.access_key_id.clone(),
-            Settings::Directory(_) => None,
-        }
-    };
-    let text = "dbs:\n- path: a\n  replica: {url: 's3://b/p'}\n";
-    let explicit =
-        "dbs:\n- path: a\n  replica: {url: 's3://b/p', access-key-id: file, secret-access-key: s}\n";
-    assert_eq!(keys(&environment, text), None);
-    for (name, value) in [("LITESTREAM_ACCESS_KEY_ID", "litestream"), ("LITESTREAM_SECRET_ACCESS_KEY", "s")] {
-        environment.variables.insert(name.to_owned(), value.to_owned());
-    }
-    assert_eq!(keys(&environment, text).as_deref(), Some("litestream"));
-    assert_eq!(keys(&environment, explicit).as_deref(), Some("file"));
-    for (name, value) in [("AWS_ACCESS_KEY_ID", "aws"), ("AWS_SECRET_ACCESS_KEY", "s")] {
-        environment.variables.insert(name.to_owned(), value.to_owned());
-    }
-    assert_eq!(keys(&environment, text), None, "the AWS chain takes them");
-}
-
-#[test]
 fn an_endpoint_that_is_not_written_comes_from_the_environment() {
     let mut environment = environment();
     let endpoint = |settings: &Settings| match settings {
@@ -243,8 +245,12 @@ fn an_endpoint_that_is_not_written_comes_from_the_environment() {
     ] {
         environment.variables.insert(name.to_owned(), value.to_owned());
         assert_eq!(in_file(text, &environment).as_deref(), Some(value));
-        let (replica, _) = replica_from_url("s3://b/p", &environment).unwrap();
+        let (replica, ..) = replica_from_url("s3://b/p", &environment).unwrap();
         assert_eq!(endpoint(&replica.settings).as_deref(), Some(value));
+        for aws in ["s3://b.s3.eu-west-1.amazonaws.com/p", "s3://arn:aws:s3:eu-west-1:1:accesspoint/n/p"] {
+            let (replica, ..) = replica_from_url(aws, &environment).unwrap();
+            assert_eq!(endpoint(&replica.settings), None, "keys go where the URL says");
+        }
     }
     let written = "dbs:\n- path: a\n  replica: {type: s3, bucket: b, path: p, endpoint: mine.example}\n";
     assert_eq!(in_file(written, &environment).as_deref(), Some("mine.example"));
@@ -263,7 +269,9 @@ fn logging_level_comes_from_the_environment_first() {
     environment.variables.insert("LOG_LEVEL".to_owned(), "DEBUG".to_owned());
     assert_eq!(logging(&environment).level, LogLevel::Debug);
     environment.variables.insert("LOG_LEVEL".to_owned(), "loud".to_owned());
-    assert!(parse(text, true, &environment).is_err());
+    let parsed = parse(text, true, &environment).unwrap();
+    assert_eq!(parsed.logging.level, LogLevel::Warn, "it may be meant for the application");
+    assert!(parsed.warnings[0].to_string().contains("LOG_LEVEL: \"loud\" is not a log level"));
 }
 
 #[test]

@@ -171,11 +171,7 @@ impl Current {
         let page_size = header.page_size.get();
         Err(Error::new(
             ErrorKind::Corrupt,
-            format!(
-                "{what} of {page_size} bytes, but brings {} of the {gained} new ones; \
-                 the newest state before it is restorable with -txid",
-                self.beyond
-            ),
+            format!("{what} of {page_size} bytes, but brings {} of the {gained} new ones", self.beyond),
         ))
     }
 }

@@ -153,9 +153,11 @@ async fn fetch_and_apply(
     while let Some(Fetched { object, last, chunks, len }) = fetcher.next().await? {
         let mut applier = progress.applier.take().expect("put back after each piece");
         let all = files.clone();
+        let before = applier.complete.map(|state| state.txid);
         let work = move || applier.push(&all[object], &chunks, last).map(|()| applier);
         // On an error the unfinished file is removed here, on the blocking thread.
-        progress.applier = Some(context.host.blocking(work).await?);
+        let pushed = context.host.blocking(work).await;
+        progress.applier = Some(pushed.map_err(|error| damaged(context, error, before))?);
         progress.bytes_fetched += len;
         if last {
             progress.applied.push(files[object].clone());
@@ -163,6 +165,15 @@ async fn fetch_and_apply(
         context.progress.advanced(len);
     }
     Ok(())
+}
+
+/// Says where a damaged file lies, and what can be had without it.
+fn damaged(context: Context<'_>, error: Error, before: Option<Txid>) -> Error {
+    if error.kind() != ErrorKind::Corrupt {
+        return error;
+    }
+    let advice = before.map(|txid| format!("; the newest state before this file is -txid {txid}"));
+    context.replica_error(ErrorKind::Corrupt, format_args!("{error}{}", advice.unwrap_or_default()))
 }
 
 fn describe<'a>(files: impl Iterator<Item = &'a File>) -> Plan {

@@ -66,7 +66,7 @@ pub(super) fn check_replaceable(
                 ErrorKind::Usage,
                 format!(
                     "{} is left from an earlier database and SQLite would replay it into the restored one: \
-                     move it away, or let -force delete it",
+                     move it away, or let `restore -force` delete it",
                     path.display()
                 ),
             ));

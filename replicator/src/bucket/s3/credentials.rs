@@ -235,6 +235,8 @@ mod tests {
         let aws = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "as"), ("AWS_SESSION_TOKEN", "t")];
         assert_eq!(found(&settings, &[]), None);
         assert_eq!(found(&settings, &litestream), own("l", "ls", None));
+        let token = [("AWS_SESSION_TOKEN", "t")];
+        assert_eq!(found(&settings, &[&litestream[..], &token[..]].concat()), own("l", "ls", Some("t")));
         assert_eq!(found(&settings, &aws), own("a", "as", Some("t")));
         assert_eq!(found(&settings, &[&litestream[..], &aws[..]].concat()), own("a", "as", Some("t")));
         assert_eq!(

@@ -25,6 +25,8 @@ pub(super) const MAX_PART: u64 = 5 << 30;
 /// Stores that need something of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Provider {
+    /// Object Storage Service; refuses path style ("SecondLevelDomainForbidden").
+    Alibaba,
     Aws,
     Backblaze,
     CloudflareR2,
@@ -121,7 +123,7 @@ pub(super) fn resolve(
         provider,
         region: region.to_owned(),
         follows_region: own_region.is_none(),
-        path_style: settings.force_path_style.unwrap_or(!is_aws),
+        path_style: settings.force_path_style.unwrap_or(!is_aws && provider != Provider::Alibaba),
         sign_payload: settings.sign_payload.unwrap_or(!planted!("payload-unsigned")),
         content_md5: settings.require_content_md5.unwrap_or(provider != Provider::Tigris),
         checksums: is_aws || planted!("trailers-for-every-store"),
@@ -148,14 +150,20 @@ fn normal_endpoint(endpoint: &str) -> Result<String> {
     if !matches!(scheme.as_str(), "http" | "https") {
         return Err(usage(format!("endpoint scheme {scheme:?} is not http or https")));
     }
+    if rest.contains('@') {
+        // Not quoted: what stands before it may be keys.
+        return Err(usage("the endpoint contains a user name: give keys by configuration or environment"));
+    }
     let full = format!("{scheme}://{}", rest.trim_end_matches('/'));
     let uri: http::Uri = full
         .parse()
         .map_err(|error| usage(format!("endpoint {endpoint:?} is not a host or URL: {error}")))?;
+    let port = uri.authority().and_then(|authority| authority.as_str().rsplit_once(':'));
+    // (The last part of an IPv6 address ends with a bracket.)
+    if let Some((_, port)) = port.filter(|(_, port)| !port.ends_with(']') && port.parse::<u16>().is_err()) {
+        return Err(usage(format!("endpoint {endpoint:?}: {port:?} is not a port")));
+    }
     match uri.authority() {
-        Some(authority) if authority.as_str().contains('@') => {
-            Err(usage("the endpoint contains a user name: give keys by configuration or environment"))
-        }
         Some(_) if uri.query().is_none() => Ok(full),
         _ => Err(usage(format!("endpoint {endpoint:?} is not a host or URL"))),
     }
@@ -178,6 +186,7 @@ fn recognise(endpoint: &str) -> Provider {
     match host {
         "fly.storage.tigris.dev" | "t3.storage.dev" => Provider::Tigris,
         "s3.filebase.com" => Provider::Filebase,
+        _ if host.ends_with(".aliyuncs.com") => Provider::Alibaba,
         _ if host.ends_with(".your-objectstorage.com") => Provider::Hetzner,
         _ if host.ends_with(".digitaloceanspaces.com") => Provider::DigitalOcean,
         _ if host.ends_with(".backblazeb2.com") => Provider::Backblaze,

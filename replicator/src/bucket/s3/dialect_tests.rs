@@ -23,6 +23,7 @@ fn from_url(url: &str) -> Dialect {
 fn providers_by_host() {
     use Provider::*;
     for (endpoint, provider) in [
+        ("s3.oss-eu-central-1.aliyuncs.com", Alibaba),
         ("fsn1.your-objectstorage.com", Hetzner),
         ("https://FSN1.Your-ObjectStorage.com", Hetzner),
         ("fly.storage.tigris.dev", Tigris),
@@ -169,6 +170,9 @@ fn mistakes_are_named() {
     for (endpoint, needle) in [
         ("ftp://x", "not http"),
         ("https://user:pw@x", "user name"),
+        ("https://user:pw d@x", "user name"),
+        ("http://minio:port", "is not a port"),
+        ("minio:90000", "is not a port"),
         ("https://", "not a host"),
         ("a b", "not a host"),
         ("https://x/?y=1", "not a host"),

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use super::args::{Command, ConfigFlags};
 use super::{Outcome, block_on};
 use crate::bucket::{self, url};
-use crate::config::{self, Config, Database, Entry, Environment, Replica};
+use crate::config::{self, Config, Database, Entry, Environment, Logging, Replica};
 use crate::daemon::discover;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Host, os};
@@ -83,9 +83,9 @@ impl Context<'_> {
                 let message = "cannot specify a replica URL and the -config flag";
                 return Err(Error::new(ErrorKind::Usage, message));
             }
-            let (replica, warnings) = config::replica_from_url(source, self.environment)?;
+            let (replica, logging, warnings) = config::replica_from_url(source, self.environment)?;
             let warnings = warnings.iter().map(ToString::to_string).collect();
-            return Ok(Source { replica, database: None, warnings });
+            return Ok(Source { replica, database: None, logging, warnings });
         }
         let config = self.config(flags)?;
         let path = self.environment.absolute(source)?;
@@ -98,6 +98,7 @@ impl Context<'_> {
         Ok(Source {
             replica: database.replica.clone(),
             database: Some(path),
+            logging: config.logging,
             warnings: config.warnings.iter().map(ToString::to_string).collect(),
         })
     }
@@ -122,6 +123,7 @@ struct Source {
     replica: Replica,
     /// Path of the database, if it was named by the configuration.
     database: Option<PathBuf>,
+    logging: Logging,
     warnings: Vec<String>,
 }
 

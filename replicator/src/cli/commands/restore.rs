@@ -9,10 +9,11 @@ use super::super::progress::Bar;
 use super::super::table::{json, row, table};
 use super::super::{Outcome, block_on, usage};
 use super::{Context, Source};
+use crate::config::Logging;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
 use crate::observe::time::rfc3339;
-use crate::observe::{LogFormat, LogLevel, log};
+use crate::observe::{LogLevel, log};
 use crate::restore::{self, Identities, LegacyOptions, Options, Plan, Report, Restored, Target};
 
 #[derive(Serialize)]
@@ -52,10 +53,11 @@ pub(super) fn run(context: &Context<'_>, args: Restore) -> Result<Outcome> {
         return Err(Error::new(ErrorKind::Usage, message));
     }
     let options = options(context, &args, &source)?;
-    let level = if args.verbose { LogLevel::Debug } else { LogLevel::Info };
+    let Logging { level, format, stderr } = source.logging;
+    let level = if args.verbose { LogLevel::Debug } else { level };
     let output: log::Output =
-        if args.json { Box::new(std::io::stderr()) } else { Box::new(std::io::stdout()) };
-    log::install(level, LogFormat::Text, context.host.clock.clone(), output);
+        if args.json || stderr { Box::new(std::io::stderr()) } else { Box::new(std::io::stdout()) };
+    log::install(level, format, context.host.clock.clone(), output);
     for warning in &source.warnings {
         tracing::warn!("{warning}");
     }
@@ -66,11 +68,11 @@ pub(super) fn run(context: &Context<'_>, args: Restore) -> Result<Outcome> {
         let bar = Bar::new();
         let report = restore::run(&context.host, bucket, options, &bar).await;
         bar.finish();
-        report
-    })
-    .map_err(|error| match error.kind() {
-        ErrorKind::NotFound => error.context("no matching backup files available"),
-        _ => error,
+        // Litestream's sentence, which scripts wait for: only if it is the replica that lacks something.
+        report.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => error.context("no matching backup files available"),
+            _ => error,
+        })
     })?;
     let kind = source.replica.kind();
     let stdout = match report {

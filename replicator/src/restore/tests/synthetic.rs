@@ -124,7 +124,7 @@ async fn a_file_that_grows_the_database_without_its_pages_is_refused() {
     let files = [l0(1, 512, 1, &[(1, 1)]), l0(2, 512, 4, &[(2, 2), (4, 4)])];
     let error = image(&files).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    insta::assert_snapshot!(error, @"0000/0000000000000002-0000000000000002.ltx: it should make the database grow from 1 to 4 pages of 512 bytes, but brings 2 of the 3 new ones; the newest state before it is restorable with -txid");
+    insta::assert_snapshot!(error, @"cannot restore from memory:: 0000/0000000000000002-0000000000000002.ltx: it should make the database grow from 1 to 4 pages of 512 bytes, but brings 2 of the 3 new ones; the newest state before this file is -txid 0000000000000001");
 }
 
 /// D3: an L0 with every page in another size begins anew.

@@ -94,7 +94,6 @@ async fn a_chain_does_not_go_on_behind_an_attempt_at_a_full_copy() {
     handle.stop(Duration::from_millis(100)).await.unwrap_err();
     drop(app);
     let kept = world.dir.path().join("kept.db");
-    #[expect(clippy::disallowed_methods, reason = "the test stands for an operator")]
     std::fs::copy(world.db(), &kept).unwrap();
     change_page_size(world.db());
     store.away.store(false, Ordering::SeqCst);
