@@ -303,8 +303,13 @@ fn snapshots(
         options.snapshot_retention = at.value;
     }
     // What is not written gives way to what is. 0.3, too, took a snapshot whenever the retention was over.
-    if interval.is_none() {
-        options.snapshot_interval = options.snapshot_interval.min(options.snapshot_retention);
+    if interval.is_none() && options.snapshot_retention < options.snapshot_interval {
+        options.snapshot_interval = options.snapshot_retention;
+        if let Some(at) = retention.as_ref().filter(|at| replica.retention.as_ref() != Some(*at)) {
+            let every = format_duration(options.snapshot_interval);
+            let message = format!("is also the interval of snapshots, each a full copy: one every {every}");
+            report.warn(Some(at.line), &at.key, message);
+        }
     }
     if retention.is_none() {
         options.snapshot_retention = options.snapshot_retention.max(options.snapshot_interval);

@@ -113,7 +113,7 @@ fn what_is_written_for_0_5_counts_more_than_what_0_3_left() {
 fn of_two_snapshot_settings_the_one_that_is_not_written_gives_way() {
     let options = |snapshot: &str| {
         let text = format!("snapshot: {{{snapshot}}}\ndbs:\n- path: a\n  replica: {{url: 's3://b/a'}}\n");
-        let options = only_database(&accept(&text)).options.clone();
+        let options = only_database(&parse(&text, true, &environment()).unwrap()).options.clone();
         (options.snapshot_interval.as_secs() / 3600, options.snapshot_retention.as_secs() / 3600)
     };
     assert_eq!(options("retention: 1h"), (1, 1));

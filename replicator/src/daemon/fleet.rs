@@ -235,7 +235,9 @@ async fn stop_one(handle: Handle, timeout: Duration) -> Result<()> {
     let mut status = handle.status();
     let started = status.wait_for(|status| status.state != State::Starting);
     let _ = tokio::time::timeout(timeout, started).await;
-    handle.stop(timeout.saturating_sub(begun.elapsed())).await
+    // None left is not the same as none wanted, which means one attempt.
+    let left = timeout.saturating_sub(begun.elapsed()).max(timeout.min(Duration::from_millis(1)));
+    handle.stop(left).await
 }
 
 /// Permissions and owner of a database and its directory, for a replica in a directory.

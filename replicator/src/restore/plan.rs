@@ -172,7 +172,7 @@ fn choose(files: &[File], end: Txid, have: Option<Txid>) -> Vec<File> {
     // of one file stands for it. Then the smallest.
     let merged: BTreeSet<(Txid, Txid)> = files
         .iter()
-        .filter(|file| file.name.level != Level::L0)
+        .filter(|file| file.name.level != Level::L0 && file.name.level != Level::SNAPSHOT)
         .map(|file| (file.name.min, file.name.max))
         .collect();
     let is_merged =

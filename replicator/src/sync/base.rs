@@ -113,9 +113,10 @@ pub enum Published {
 /// Publishes a full copy of the pinned database at `place` and starts a chain from it.
 ///
 /// Any but the very first is published twice: as the file of level 0, which decides whose the transaction is, and as a
-/// snapshot, so that a restore needs nothing before it. If the replica is whole up to the transaction before, the file
-/// of level 0 is enough for the chain to go on, and the snapshot is left to maintenance: before it, it would stand for a
-/// state that the chain may never have, and if both had to be through, each failure would cost a full copy more.
+/// snapshot, so that a restore needs nothing before it. If the replica is whole up to the transaction before,
+/// level 0 goes first: the other way round, the snapshot stands for a moment for a state that the chain may never have.
+/// That is enough for the chain to go on, and the snapshot is left to maintenance (if both had to be through, each failure
+/// would cost a full copy more); unless the page size may have changed, for Litestream applies no file to another page size.
 /// Otherwise the snapshot has to go first, or a restore would find a hole before the file of level 0; if that is lost to
 /// somebody else, the snapshot is withdrawn. `sight` is from before the listing by which the place was found.
 ///
@@ -179,6 +180,10 @@ pub async fn publish(
         return lost(name);
     }
     shared.compactor.note_published(name, image.size, timestamp);
+    let same_pages = last.is_some_and(|last| last.page_size == view.page_size);
+    if follows && txid > Txid(1) && !same_pages && !snapshot().await? {
+        return lost(LtxName::snapshot(txid));
+    }
     let table = image.table;
     let staged = Staged { txid, position: view.position, is_base: true };
     let chain = Chain {

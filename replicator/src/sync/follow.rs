@@ -475,10 +475,12 @@ impl<'a> Follower<'a> {
             })
             .await;
         copied.map_err(|error| error.context("final sync"))?;
+        let mut failures = self.shared.failed_attempts.subscribe();
+        self.shared.hurry.notify_one();
         let is_drained = tokio::select! {
             drained = tokio::time::timeout_at(until, self.shared.queue.wait_until_empty()) => drained.is_ok(),
             end = uploader.ended() => return Err(end.into_error()),
-            () = self.shared.next_failure(), if deadline.is_zero() => false,
+            _ = failures.changed(), if deadline.is_zero() => false,
         };
         let status = self.shared.status();
         if !planted!("stop-tells-no-failure") && (!is_drained || status.local_txid != status.replicated_txid)

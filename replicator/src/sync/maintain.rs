@@ -15,7 +15,6 @@ use crate::ltx::Txid;
 use crate::replica::{Entry, Inventory, Level, Level0Files, LtxName};
 
 use super::base::{self, Sent, upload_image};
-use super::rival;
 use super::task::{Shared, SnapshotRequest, SnapshotSource};
 
 /// Longest sleep: after that the wall clock is looked at again, in case it was set.
@@ -244,12 +243,7 @@ async fn take_snapshot(shared: &Shared, requests: &mpsc::Sender<SnapshotRequest>
             Ok(Snapshot::Complete { name, size: image.size })
         }
         Sent::Hidden => Ok(Snapshot::TooEarly { txid }),
-        Sent::Taken => {
-            // The transaction is ours, so this is of a full copy that lost the race and was killed before it could
-            // withdraw it; or ours, and its answer was lost. Left alone, it might stand for another state.
-            rival::withdraw(bucket, &[name]).await?;
-            Err(base::taken(bucket, name))
-        }
+        Sent::Taken => Err(base::taken(bucket, name)),
     }
 }
 

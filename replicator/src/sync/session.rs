@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Host, OpenMode, UnixMillis};
-use crate::ltx::{HEADER_LEN, Header, Txid};
+use crate::ltx::{HEADER_LEN, Header, PageSize, Txid};
 use crate::sqlite::{
     CheckpointMode, CheckpointOutcome, DbFacts, LongView, Opened, Source, SourceFiles, engine_is_affected,
     require_fixed_engine,
@@ -72,6 +72,8 @@ pub struct LastRecord {
     pub staged: Staged,
     /// Its newest timestamp.
     pub timestamp: UnixMillis,
+    /// Page size of the database then.
+    pub page_size: PageSize,
 }
 
 /// Opens the database and establishes where its chain stands. Takes the lock on the local state, if that is not yet held.
@@ -118,7 +120,7 @@ pub fn start(
         }
         Err(error) => return Err(error),
     };
-    let record = LastRecord { staged: last, timestamp: header.timestamp };
+    let record = LastRecord { staged: last, timestamp: header.timestamp, page_size: header.page_size };
     let mut chain = Chain {
         local,
         newest: last,
@@ -516,7 +518,8 @@ impl Session {
     /// Gives up the chain but keeps the database pinned.
     #[must_use]
     pub fn into_source(self) -> (Box<Source>, LastRecord) {
-        let last = LastRecord { staged: self.chain.newest, timestamp: self.chain.timestamp };
+        let Chain { newest, timestamp, page_size, .. } = self.chain;
+        let last = LastRecord { staged: newest, timestamp, page_size };
         (self.source, last)
     }
 }

@@ -54,6 +54,10 @@ pub struct Shared {
     pub compactor: Compactor,
     /// Turns at the store, shared with the other databases.
     pub turns: Turns,
+    /// The uploader is not to wait before its next attempt.
+    pub hurry: Notify,
+    /// How often the uploader has failed.
+    pub failed_attempts: watch::Sender<u64>,
     status: watch::Sender<Status>,
 }
 
@@ -90,7 +94,21 @@ impl Shared {
         };
         let compactor = Compactor::new(host.clone(), Arc::clone(&bucket), settings);
         let (queue, sync_now, published) = (Queue::default(), Arc::default(), Arc::default());
-        (Self { host, options, bucket, queue, sync_now, published, compactor, turns, status }, receiver)
+        let (hurry, failed_attempts) = (Notify::new(), watch::Sender::new(0));
+        let shared = Self {
+            host,
+            options,
+            bucket,
+            queue,
+            sync_now,
+            published,
+            compactor,
+            turns,
+            hurry,
+            failed_attempts,
+            status,
+        };
+        (shared, receiver)
     }
 
     /// Changes the status.
@@ -110,10 +128,14 @@ impl Shared {
         Backoff::new(self.options.sync_interval.max(Duration::from_millis(100)), MAX_BACKOFF)
     }
 
-    /// Reports a failure and waits before the next attempt.
+    /// Reports that the uploader failed, and waits before its next attempt; not for long if somebody is in a hurry.
     pub async fn wait_after(&self, what: &str, error: Error, backoff: &mut Backoff) {
         self.report(what, &error);
-        tokio::time::sleep(backoff.next(self.host.entropy.as_ref())).await;
+        self.failed_attempts.send_modify(|count| *count += 1);
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next(self.host.entropy.as_ref())) => {}
+            () = self.hurry.notified() => {}
+        }
     }
 
     /// Reports a failure.
@@ -125,14 +147,6 @@ impl Shared {
             status.disk_full = error.kind() == ErrorKind::Exhausted;
             status.sync_error_count += 1;
         });
-    }
-
-    /// Waits until something fails.
-    pub async fn next_failure(&self) {
-        let mut status = self.status.subscribe();
-        let before = status.borrow().sync_error_count;
-        // It cannot close as long as this lives.
-        let _ = status.wait_for(|status| status.sync_error_count > before).await;
     }
 
     /// Appends a captured file to the upload queue.
@@ -279,7 +293,7 @@ async fn begin_chain(
 ) -> Result<Begun> {
     let is_first = last.is_none() && shared.status().replicated_txid.is_none();
     let turn = shared.turns.take().await;
-    let sight = Sight::new(Arc::clone(&shared.host.clock), &shared.options);
+    let sight = Sight::new(shared);
     let inventory = match Inventory::load(shared.bucket.as_ref()).await {
         Ok(inventory) => inventory,
         // What the store refuses may never be allowed: then nothing is gained by filling the disk.

@@ -101,7 +101,7 @@ async fn first_contact(
 ) -> std::result::Result<Sight, UploadEnd> {
     let _turn = shared.turns.take().await;
     let (contact, sight) = loop {
-        let sight = Sight::new(Arc::clone(&shared.host.clock), &shared.options);
+        let sight = Sight::new(shared);
         let listing = shared.compactor.begin_listing();
         match look(shared, staged).await {
             Ok(inventory) => {
@@ -187,11 +187,18 @@ async fn check_twin(
                     file.txid
                 ));
             }
-            // It was there a moment ago: somebody has gone on from it so long that it has expired.
-            Ok(Uploaded { outcome: PutOutcome::Written, .. }) => {
-                return rebase(format!("transaction {} has gone from the replica", file.txid));
-            }
             Ok(Uploaded { outcome: PutOutcome::AlreadyThere, .. }) => return None,
+            // It was there a moment ago. Either an attempt without an answer makes it look new, or somebody has gone on
+            // from it for so long that it had expired.
+            Ok(Uploaded { outcome: PutOutcome::Written, .. }) => {
+                match others_went_on(shared, file.txid).await {
+                    Ok(false) => return None,
+                    Ok(true) => {
+                        return rebase(format!("others have gone on from transaction {}", file.txid));
+                    }
+                    Err(error) => shared.wait_after("look for others", error, backoff).await,
+                }
+            }
             // A chain that has never met the replica has nothing else to show that it belongs there.
             Err(error) if is_unreadable(&error) && staged.first().is_some_and(first::is_first_copy) => {
                 return rebase(error.to_string());
@@ -200,6 +207,16 @@ async fn check_twin(
             Err(error) => shared.wait_after("compare with the replica", error, backoff).await,
         }
     }
+}
+
+/// Whether others are ahead of `txid`, which has just been written; gives way to them then.
+async fn others_went_on(shared: &Shared, txid: Txid) -> Result<bool> {
+    let bucket = shared.bucket.as_ref();
+    let are_ahead = rival::ahead_of(bucket, txid).await?.is_some();
+    if are_ahead {
+        rival::give_way(bucket, txid, &[LtxName::l0(txid)]).await?;
+    }
+    Ok(are_ahead)
 }
 
 /// The local file is damaged or gone.
@@ -222,9 +239,9 @@ async fn upload(shared: &Shared, local: &LocalState, queued: &Queued, sight: &mu
         PutOutcome::Written | PutOutcome::AlreadyThere => {
             let txid = queued.staged.txid;
             // The upload itself may have taken as long, or the machine slept.
-            // (In a directory, files bear the time of their transaction, and a rival's retention may delete young ones.)
-            let may_be_gone = sight.is_old() || bucket.kind() == "file";
-            if may_be_gone && let Some(name) = foreign_file(shared, local, txid).await? {
+            if sight.is_old()
+                && let Some(name) = foreign_file(shared, local, txid).await?
+            {
                 if outcome == PutOutcome::Written {
                     rival::give_way(bucket, txid, &[LtxName::l0(txid)]).await?;
                 }

@@ -155,27 +155,6 @@ async fn a_full_copy_counts_once_level_0_has_it() {
     world.assert_equal(&app).await;
 }
 
-/// What stands under the name of a transaction of ours is of somebody who lost the race for it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_strangers_snapshot_of_our_transaction_is_replaced() {
-    let world = World::new();
-    let app = world.app();
-    insert(&app, 20);
-    let handle = world.start();
-    settle(&handle).await;
-    insert(&app, 1);
-    settle(&handle).await;
-    let txid = handle.status().borrow().replicated_txid.unwrap();
-    let key = LtxName::snapshot(txid).key(world.bucket.layout());
-    let stranger = bytes::Bytes::from(vec![7; 4096]);
-    let options = crate::bucket::PutOptions::default();
-    world.bucket.put(&key, stranger, crate::bucket::PutCondition::IfAbsent, options).await.unwrap();
-    handle.upkeep().snapshot().await.unwrap_err();
-    handle.upkeep().snapshot().await.unwrap();
-    stop(handle).await;
-    world.assert_equal(&app).await;
-}
-
 /// Without them nothing was ever tidied away.
 #[tokio::test(flavor = "multi_thread")]
 async fn page_checksums_that_go_missing_cost_a_full_copy() {
