@@ -140,7 +140,7 @@ async fn a_full_copy_counts_once_level_0_has_it() {
     settle(&handle).await;
     insert(&app, 1);
     stop(handle).await;
-    store::forget_local_state(&world);
+    os::host().disk.remove_file(&world.options.meta_dir.join("replicator").join("pages")).unwrap();
     let mischief = Mischief::none(&world.bucket);
     mischief.loses_snapshot.store(true, Ordering::SeqCst);
     world.bucket = Arc::new(mischief);
