@@ -21,7 +21,7 @@ use super::session::read_header;
 use super::task::Shared;
 
 /// The copy may take up to one part in this many of what is free on its disk: the application needs the rest.
-const SHARE_OF_FREE: u64 = 4;
+pub const SHARE_OF_FREE: u64 = 4;
 
 /// Whether a staged file is such a copy; one that went straight to the store is only recorded.
 #[must_use]

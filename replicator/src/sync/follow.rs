@@ -181,8 +181,9 @@ impl<'a> Follower<'a> {
             end = uploader.ended() => Wake::Uploader(end),
             () = sync_now.notified() => Wake::SyncNow,
             Some(reply) = requests.recv() => Wake::Snapshot(reply),
-            () = self.news() => Wake::News,
+            // Before news: under a writer that never pauses there is always some, and only a tick tidies up.
             () = tokio::time::sleep_until(next_tick) => Wake::Tick,
+            () = self.news() => Wake::News,
         }
     }
 

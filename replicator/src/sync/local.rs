@@ -247,6 +247,12 @@ impl Unfinished {
         self.len += bytes.len() as u64;
         Ok(())
     }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.len
+    }
 }
 
 /// Without what a full copy has superseded: files before it may still be there, or there again, because their removal

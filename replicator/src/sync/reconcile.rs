@@ -6,6 +6,7 @@ use crate::ltx::{Encoder, PageNumber, page_checksum};
 use crate::sqlite::{ReadAhead, Source};
 
 use super::capture::{Chain, flush};
+use super::first::SHARE_OF_FREE;
 use super::image::{plain_header, set_wal_range};
 use super::local::Staged;
 use super::pages::PageTable;
@@ -56,6 +57,8 @@ pub fn reconcile(chain: &mut Chain, source: &Source, staged: &[Staged]) -> Resul
     let mut header = plain_header(view.page_size, view.page_count, staged.txid, timestamp);
     set_wal_range(&mut header, 0, view.position);
     let mut encoder = Encoder::new(header)?;
+    // A full copy needs no disk, and the application needs it.
+    let room = chain.local.available()? / SHARE_OF_FREE;
     let mut unfinished = chain.local.create_unfinished()?;
     let mut out = encoder.header_bytes().to_vec();
     let mut ahead = ReadAhead::default();
@@ -71,7 +74,15 @@ pub fn reconcile(chain: &mut Chain, source: &Source, staged: &[Staged]) -> Resul
         if entries.get(number)? != Some(page_checksum(number, &page)) {
             pages += 1;
             encoder.page(number, &page, &mut out)?;
-            flush(&mut unfinished, &mut out, WRITE_LEN)?;
+            match flush(&mut unfinished, &mut out, WRITE_LEN) {
+                Ok(()) if unfinished.written() <= room => {}
+                Err(error) if error.kind() != ErrorKind::Exhausted => return Err(error),
+                Ok(()) | Err(_) => {
+                    drop(unfinished);
+                    chain.local.remove_unfinished()?;
+                    return Ok(Reconciled::NeedsBase("the local disk has no room for what differs"));
+                }
+            }
         }
     }
     if pages == 0 && view.page_count == chain.commit {

@@ -221,7 +221,13 @@ async fn run_until_stopped(
     let mut backoff = shared.backoff();
     let mut life = Life { previous: None, base: None, lock: None };
     loop {
-        let pause = match life.one_session(shared, stop, snapshots, requests).await {
+        let began = tokio::time::Instant::now();
+        let ended = life.one_session(shared, stop, snapshots, requests).await;
+        if began.elapsed() > MAX_BACKOFF {
+            // It was well for a while: what comes now is a new failure.
+            backoff.reset();
+        }
+        let pause = match ended {
             Ok(Ended::Stopped(result)) => return result,
             Ok(Ended::Fenced(error)) => {
                 tracing::error!(db = %shared.options.db.display(), %error, "replication stopped");

@@ -152,6 +152,28 @@ async fn where_there_is_no_room_the_first_copy_waits_for_the_store() {
     assert!(staged(&world)[0].is_base, "straight to the store");
 }
 
+/// It used to fill the disk, fail, and begin again, while the application met the full disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_no_room_for_what_differs_a_full_copy_is_sent() {
+    let (world, store) = world();
+    store.away.store(false, Ordering::SeqCst);
+    let app = world.app();
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    app.execute("INSERT INTO t(v) VALUES (randomblob(3000000))", []).unwrap();
+    drop(app);
+    let mut host = os::host();
+    let mut disk = Hanging::new(&host);
+    disk.available = 4_000_000;
+    host.disk = Arc::new(disk);
+    let handle = start(host, world.options.clone(), Arc::clone(&world.bucket), Turns::default());
+    settle(&handle).await;
+    stop(handle).await;
+    assert!(staged(&world).iter().any(|file| file.is_base && file.txid == Txid(2)), "{:?}", staged(&world));
+    world.assert_equal(&open_app(world.db())).await;
+}
+
 /// Ids that begin at 1 say nothing about a replica that nobody could look at.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_turns_out_to_have_a_history_is_not_mixed_with_ours() {
