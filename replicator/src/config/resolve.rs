@@ -286,26 +286,20 @@ fn snapshots(
     replica: &RawReplica,
     report: &Report,
 ) {
-    let first = |own, top, of_0_3: &Option<At<Duration>>| {
-        let of_0_5: Option<At<Duration>> = Option::clone(own).or_else(|| Option::clone(top));
-        if let (Some(at), Some(counts)) = (of_0_3, &of_0_5) {
-            let message = format!("has no effect: {} on line {} counts", counts.key, counts.line);
-            report.warn(Some(at.line), &at.key, message);
-        }
-        of_0_5.or_else(|| of_0_3.clone())
-    };
-    let interval = first(&raw.snapshot.interval, &top.snapshot.interval, &replica.snapshot_interval);
-    let retention = first(&raw.snapshot.retention, &top.snapshot.retention, &replica.retention);
-    if let Some(at) = &interval {
+    let of_0_5 = raw.snapshot.interval.as_ref().or(top.snapshot.interval.as_ref());
+    let interval = of_0_5_or_0_3(of_0_5, replica.snapshot_interval.as_ref(), report);
+    let of_0_5 = raw.snapshot.retention.as_ref().or(top.snapshot.retention.as_ref());
+    let retention = of_0_5_or_0_3(of_0_5, replica.retention.as_ref(), report);
+    if let Some(at) = interval {
         options.snapshot_interval = at.value;
     }
-    if let Some(at) = &retention {
+    if let Some(at) = retention {
         options.snapshot_retention = at.value;
     }
     // What is not written gives way to what is. 0.3, too, took a snapshot whenever the retention was over.
     if interval.is_none() && options.snapshot_retention < options.snapshot_interval {
         options.snapshot_interval = options.snapshot_retention;
-        if let Some(at) = retention.as_ref().filter(|at| replica.retention.as_ref() != Some(*at)) {
+        if let Some(at) = of_0_5 {
             let every = format_duration(options.snapshot_interval);
             let message = format!("is also the interval of snapshots, each a full copy: one every {every}");
             report.warn(Some(at.line), &at.key, message);
@@ -323,6 +317,19 @@ fn snapshots(
         );
         report.error(Some(at.line), &at.key, message);
     }
+}
+
+/// What is written for 0.5, else what is written for 0.3; warns if both are.
+fn of_0_5_or_0_3<'a>(
+    of_0_5: Option<&'a At<Duration>>,
+    of_0_3: Option<&'a At<Duration>>,
+    report: &Report,
+) -> Option<&'a At<Duration>> {
+    if let (Some(counts), Some(at)) = (of_0_5, of_0_3) {
+        let message = format!("has no effect: {} on line {} counts", counts.key, counts.line);
+        report.warn(Some(at.line), &at.key, message);
+    }
+    of_0_5.or(of_0_3)
 }
 
 fn glob(at: &At<String>, report: &Report) -> Option<FilePattern> {

@@ -110,6 +110,23 @@ fn what_is_written_for_0_5_counts_more_than_what_0_3_left() {
 }
 
 #[test]
+fn a_type_beside_a_url_that_says_otherwise_has_no_effect() {
+    let text = "dbs:\n- path: a\n  replica: {type: file, url: 's3://b/p'}\n";
+    let config = parse(text, true, &environment()).unwrap();
+    assert!(matches!(only_database(&config).replica.settings, Settings::S3(_)));
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings, ["line 3: dbs[0].replica.type: has no effect: the url on line 3 is of type \"s3\""]);
+}
+
+#[test]
+fn levels_of_the_same_interval_are_accepted_and_a_second_document_is_named() {
+    let levels = "levels: [{interval: 5m}, {interval: 5m}]\ndbs:\n- path: a\n  replica: {path: /r}\n";
+    assert_eq!(only_database(&accept(levels)).options.levels, [Duration::from_secs(300); 2]);
+    let error = refuse("dbs: []\n---\ndbs: []\n");
+    assert!(error.contains("a second YAML document begins: remove the line `---`"), "{error}");
+}
+
+#[test]
 fn of_two_snapshot_settings_the_one_that_is_not_written_gives_way() {
     let options = |snapshot: &str| {
         let text = format!("snapshot: {{{snapshot}}}\ndbs:\n- path: a\n  replica: {{url: 's3://b/a'}}\n");
