@@ -192,6 +192,8 @@ pub enum Happening {
     },
     /// Both processes are down, and another database is copied over the application's: same inode, other content.
     CopyOver,
+    /// The application is stopped in order, and somebody deletes its WAL-index, which only the replicator still uses.
+    LoseWalIndex,
     /// The replicator's local state is replaced by a copy of itself from some time ago.
     OldLocalState {
         /// How old the copy is, in milliseconds.

@@ -199,7 +199,10 @@ fn halve(what: &mut Happening) {
             fault.times = (fault.times / 2).max(1);
         }
         Happening::LeaveWal { page_size, .. } => *page_size = 4096,
-        Happening::ReplaceDatabase | Happening::CopyOver | Happening::RotLocalState => {}
+        Happening::ReplaceDatabase
+        | Happening::CopyOver
+        | Happening::LoseWalIndex
+        | Happening::RotLocalState => {}
     }
 }
 

@@ -177,7 +177,7 @@ impl Fleet {
             .map(|member| {
                 let mut status = member.handle.status();
                 // A channel that is closed means that it ended even without a word.
-                async move { drop(status.wait_for(|status| status.state == State::Stopped).await) }
+                async move { drop(status.wait_for(|status| status.state() == State::Stopped).await) }
             })
             .collect();
         Box::pin(async move { drop(join_all(ends).await) })
@@ -187,7 +187,7 @@ impl Fleet {
     /// fail. Returns whether it was stopped. If its replica is behind, [`Fleet::stop`] will say so.
     pub async fn remove(&mut self, path: &Path) -> bool {
         let Some(member) = self.members.get(path) else { return true };
-        let state = member.handle.status().borrow().state;
+        let state = member.handle.status().borrow().state();
         if !matches!(state, State::WaitingForDatabase | State::Stopped) {
             return false;
         }
@@ -233,7 +233,7 @@ impl Fleet {
 async fn stop_one(handle: Handle, timeout: Duration) -> Result<()> {
     let begun = Instant::now();
     let mut status = handle.status();
-    let started = status.wait_for(|status| status.state != State::Starting);
+    let started = status.wait_for(|status| status.state() != State::Starting);
     let _ = tokio::time::timeout(timeout, started).await;
     // None left is not the same as none wanted, which means one attempt.
     let left = timeout.saturating_sub(begun.elapsed()).max(timeout.min(Duration::from_millis(1)));

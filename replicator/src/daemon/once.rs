@@ -46,7 +46,7 @@ impl Once {
 }
 
 async fn in_sync(path: &Path, mut status: watch::Receiver<Status>) -> Result<()> {
-    let decided = |status: &Status| match status.state {
+    let decided = |status: &Status| match status.state() {
         State::Starting => false,
         State::Replicating => status.local_txid.is_some() && status.local_txid == status.replicated_txid,
         State::WaitingForDatabase | State::Failing | State::Stopped => true,
@@ -54,12 +54,12 @@ async fn in_sync(path: &Path, mut status: watch::Receiver<Status>) -> Result<()>
     let reached = status.wait_for(decided).await.map(|status| status.clone()).map_err(|_| {
         Error::new(ErrorKind::Internal, format!("replication of {} ended unexpectedly", path.display()))
     })?;
-    match reached.state {
+    match reached.state() {
         State::WaitingForDatabase => {
             Err(Error::new(ErrorKind::NotFound, format!("database does not exist: {}", path.display())))
         }
         State::Failing | State::Stopped => {
-            let why = reached.error.unwrap_or_else(|| "for an unknown reason".to_owned());
+            let why = reached.error().unwrap_or("for an unknown reason");
             Err(Error::new(ErrorKind::Transient, format!("sync database {}: {why}", path.display())))
         }
         State::Starting | State::Replicating => Ok(()),

@@ -126,7 +126,7 @@ fn is_due(
     let healthy = |status: &Status| {
         let recent = status.last_sync.is_some_and(|last| now.0.saturating_sub(last.0) <= interval);
         let even = status.local_txid.is_some() && status.local_txid == status.replicated_txid;
-        status.state == State::Replicating && (recent || even)
+        status.state() == State::Replicating && (recent || even)
     };
     waited && !databases.is_empty() && databases.iter().all(|(_, status)| healthy(status))
 }
@@ -135,11 +135,12 @@ fn is_due(
 mod tests {
     use super::*;
     use crate::ltx::Txid;
+    use crate::sync::{Phase, Work};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    fn status(state: State, local: u64, remote: u64, last_sync: Option<i64>) -> (std::path::PathBuf, Status) {
+    fn status(phase: Phase, local: u64, remote: u64, last_sync: Option<i64>) -> (std::path::PathBuf, Status) {
         let status = Status {
-            state,
+            phase,
             local_txid: Some(Txid(local)),
             replicated_txid: Some(Txid(remote)),
             last_sync: last_sync.map(UnixMillis),
@@ -153,15 +154,17 @@ mod tests {
         let minute = Duration::from_secs(60);
         let now = UnixMillis(1_000_000);
         let due = |databases: &[_], last| is_due(databases, last, now, minute);
-        let good = status(State::Replicating, 5, 5, Some(1));
+        let good = status(Phase::Replicating, 5, 5, Some(1));
         assert!(due(std::slice::from_ref(&good), None));
         assert!(due(std::slice::from_ref(&good), Some(UnixMillis(940_000))));
         assert!(!due(std::slice::from_ref(&good), Some(UnixMillis(940_001))), "too early");
         assert!(due(std::slice::from_ref(&good), Some(UnixMillis(2_000_000))), "the clock was set back");
-        assert!(due(&[status(State::Replicating, 6, 5, Some(990_000))], None), "behind, but not for long");
-        assert!(!due(&[status(State::Replicating, 6, 5, Some(100))], None), "behind for long");
-        assert!(!due(&[good.clone(), status(State::Failing, 5, 5, Some(1))], None), "one of them fails");
-        assert!(!due(&[good, status(State::Starting, 5, 5, None)], None));
+        assert!(due(&[status(Phase::Replicating, 6, 5, Some(990_000))], None), "behind, but not for long");
+        assert!(!due(&[status(Phase::Replicating, 6, 5, Some(100))], None), "behind for long");
+        let mut failing = good.clone();
+        failing.1.failures.note(Work::Upload, "away".to_owned(), &Error::new(ErrorKind::Transient, "away"));
+        assert!(!due(&[good.clone(), failing], None), "one of them fails");
+        assert!(!due(&[good, status(Phase::Starting, 5, 5, None)], None));
         assert!(!due(&[], None), "nothing is replicated");
     }
 

@@ -65,7 +65,7 @@ const FAMILIES: &[Family] = &[
         name: "litestream_disk_full",
         kind: "gauge",
         help: "1 while the local disk is full",
-        value: |status, _| Some(u8::from(status.disk_full).to_string()),
+        value: |status, _| Some(u8::from(status.failures.is_disk_full()).to_string()),
     },
     Family {
         name: "litestream_total_wal_bytes",
@@ -126,7 +126,7 @@ const FAMILIES: &[Family] = &[
         kind: "gauge",
         help: "1 while replication fails or has ended",
         value: |status, _| {
-            let failing = matches!(status.state, State::Failing | State::Stopped);
+            let failing = matches!(status.state(), State::Failing | State::Stopped);
             Some(u8::from(failing).to_string())
         },
     },
@@ -174,7 +174,7 @@ fn lag_txids(status: &Status) -> Option<u64> {
 }
 
 fn lag_seconds(status: &Status, now: UnixMillis) -> Option<String> {
-    if lag_txids(status)? == 0 && status.state == State::Replicating {
+    if lag_txids(status)? == 0 && status.state() == State::Replicating {
         return Some("0".to_owned());
     }
     Some(seconds((now.0 - status.last_sync?.0).max(0)))
@@ -210,19 +210,22 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{Error, ErrorKind};
     use crate::ltx::Txid;
+    use crate::sync::{Failures, Phase, Work};
 
     #[test]
     fn names_and_labels_are_litestreams() {
+        let mut failures = Failures::default();
+        failures.note(Work::Copy, "full".to_owned(), &Error::new(ErrorKind::Exhausted, "full"));
         let behind = Status {
-            state: State::Failing,
             local_txid: Some(Txid(12)),
             replicated_txid: Some(Txid(10)),
             db_size: 8192,
             wal_size: 4152,
             last_sync: Some(UnixMillis(1_000_250)),
             sync_error_count: 3,
-            disk_full: true,
+            failures,
             sync_time: Duration::from_micros(1_500_001),
             passive_checkpoints: Attempts { count: 5, errors: 1, time: Duration::from_millis(20) },
             blocking_checkpoints: Attempts { count: 1, errors: 0, time: Duration::from_secs(2) },
@@ -230,7 +233,7 @@ mod tests {
             ..Status::default()
         };
         let even = Status {
-            state: State::Replicating,
+            phase: Phase::Replicating,
             local_txid: Some(Txid(3)),
             replicated_txid: Some(Txid(3)),
             last_sync: Some(UnixMillis(900_000)),

@@ -145,6 +145,13 @@ pub const BUGS: &[Bug] = &[
     ),
     bug(
         Part::Capture,
+        "deleted-wal-index-unnoticed",
+        "durable",
+        "the WAL-index beside the database is never compared with the one in use",
+        "",
+    ),
+    bug(
+        Part::Capture,
         "descriptor-closed",
         "unharmed",
         "the database file is opened again while SQLite has it open, and closing the first descriptor drops SQLite's locks",

@@ -73,14 +73,18 @@ impl Reader {
         }
     }
 
-    /// Takes the write lock without writing anything; released by [`Reader::end`].
-    pub(super) fn begin_immediate(&mut self, path: &Path) -> Result<()> {
+    /// Takes the write lock without writing anything; released by [`Reader::end`]. Returns false if others did not give
+    /// it up within the busy timeout.
+    pub(super) fn begin_immediate(&mut self, path: &Path) -> Result<bool> {
         debug_assert!(!self.in_transaction);
-        self.connection
-            .execute_batch("BEGIN IMMEDIATE")
-            .map_err(|error| classify("take the write lock of", path, error))?;
-        self.in_transaction = true;
-        Ok(())
+        match self.connection.execute_batch("BEGIN IMMEDIATE") {
+            Ok(()) => {
+                self.in_transaction = true;
+                Ok(true)
+            }
+            Err(error) if error.sqlite_error_code() == Some(ffi::ErrorCode::DatabaseBusy) => Ok(false),
+            Err(error) => Err(classify("take the write lock of", path, error)),
+        }
     }
 
     /// Ends the transaction, if one is open.

@@ -8,9 +8,9 @@ use super::header::DbHeader;
 use super::index::SharedIndex;
 use super::log::Span;
 use super::reader::Reader;
-use super::view::{DbFacts, FileIdentity, PinnedView, SourceFiles};
+use super::view::{DbFacts, FileIdentity, Identities, PinnedView, SourceFiles, identity_of};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{Disk, DiskFile, FileMetadata, Host, OpenMode, with_suffix};
+use crate::host::{Disk, DiskFile, Host, OpenMode, with_suffix};
 use crate::wal::{self, IndexHeader, Position};
 
 /// How far a checkpoint may go to let the log restart.
@@ -28,6 +28,8 @@ pub enum CheckpointMode {
 pub enum CheckpointOutcome {
     /// The whole log is in the database file; the next writer restarts it.
     Complete,
+    /// A writer did not end within the busy timeout, and nothing was done. Only a blocking checkpoint waits for one.
+    Busy,
     /// Somebody wrote or still reads: `copied` of `log` frames are in the database file. Try again later.
     Partial {
         /// Frames in the log.
@@ -48,7 +50,6 @@ pub enum Opened {
 /// A database that is open and pinned.
 pub struct Source {
     path: PathBuf,
-    wal_path: PathBuf,
     disk: Arc<dyn Disk>,
     vfs: Option<String>,
     busy_timeout: Duration,
@@ -59,6 +60,8 @@ pub struct Source {
     /// Outside any transaction except during a hand-over.
     spare: Reader,
     files: Arc<SourceFiles>,
+    /// Dropped after the connections.
+    readers: Arc<()>,
     writer_version: u32,
     /// Salts and length of the log if all of it was in the database file when the pin was taken.
     complete_at_pin: Option<(u32, u32, u32)>,
@@ -99,6 +102,11 @@ impl Source {
         if header.is_none() && !has_log(host.disk.as_ref(), path) {
             return Err(not_a_database(path));
         }
+        let shm_path = with_suffix(path, "-shm");
+        let shm_before = identity_of(host.disk.as_ref(), &shm_path)?;
+        if previous.is_some_and(|previous| previous.lends_its_index(shm_before)) {
+            return Err(replaced_meanwhile(path));
+        }
         // A power loss in the middle of a checkpoint can spoil page 1 in the file; the log still has it then, and SQLite
         // says below whether that is so.
         let mut holder = Reader::open(path, vfs, busy_timeout)?;
@@ -111,14 +119,20 @@ impl Source {
         let wal_path = with_suffix(path, "-wal");
         let wal = host.disk.open(&wal_path, OpenMode::Read).map_err(|error| io("open the WAL of", error))?;
         let wal_facts = wal.metadata().map_err(|error| io("examine the WAL of", error))?;
-        let identities = (FileIdentity::of(&facts), FileIdentity::of(&wal_facts));
-        let files = Arc::new(SourceFiles { db_path: path.into(), db, wal, identities });
+        let shm = identity_of(host.disk.as_ref(), &shm_path)?;
+        if shm_before.is_some() && shm != shm_before {
+            return Err(replaced_meanwhile(path));
+        }
+        let identities = Identities { db: FileIdentity::of(&facts), wal: FileIdentity::of(&wal_facts), shm };
+        let readers = Arc::new(());
+        let files =
+            SourceFiles { db_path: path.into(), db, wal, identities, readers: Arc::downgrade(&readers) };
+        let files = Arc::new(files);
         let disk = Arc::clone(&host.disk);
         let vfs = host.vfs.clone();
         let path = path.to_owned();
         let mut source = Self {
             path,
-            wal_path,
             disk,
             vfs,
             busy_timeout,
@@ -126,16 +140,14 @@ impl Source {
             holder,
             spare,
             files,
+            readers,
             writer_version: header.map_or(0, |header| header.writer_version),
             complete_at_pin: None,
             rests: 0,
             reaches: None,
         };
         if source.is_replaced()? {
-            return Err(Error::new(
-                ErrorKind::Transient,
-                format!("{} was replaced while it was being opened", source.path.display()),
-            ));
+            return Err(replaced_meanwhile(&source.path));
         }
         source.note_pin();
         Ok(Opened::Ready(Box::new(source)))
@@ -160,8 +172,9 @@ impl Source {
         (0..100).find_map(|_| self.index.read())
     }
 
-    /// Whether the path, or the WAL beside it, no longer names the files that are open: somebody replaced or
-    /// deleted the database, so our locks and descriptors belong to a file nobody else uses.
+    /// Whether the path, or the WAL or WAL-index beside it, no longer names the files that are open: somebody replaced or
+    /// deleted one, so our locks and descriptors belong to a file nobody else uses. With another WAL-index a checkpoint of
+    /// ours would even write old frames into the database.
     ///
     /// # Errors
     /// If the files cannot be examined for another reason than being absent.
@@ -174,18 +187,7 @@ impl Source {
     /// # Errors
     /// As [`Source::is_replaced`].
     pub fn examine(&self) -> Result<Option<DbFacts>> {
-        let (db_id, wal_id) = self.files.identities;
-        let Some(db) = self.named(&self.path, db_id)? else { return Ok(None) };
-        Ok(self.named(&self.wal_path, wal_id)?.map(|_| DbFacts::of(&db)))
-    }
-
-    /// Facts about what `path` names, if that is the open file `identity`.
-    fn named(&self, path: &Path, identity: FileIdentity) -> Result<Option<FileMetadata>> {
-        match self.disk.metadata(path) {
-            Ok(named) => Ok(Some(named).filter(|named| FileIdentity::of(named) == identity)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io(format!("cannot examine {}", path.display()), error)),
-        }
+        self.files.examine(self.disk.as_ref())
     }
 
     /// Moves the pin to the current end of the log, so that checkpoints may copy back what has been copied out.
@@ -215,7 +217,9 @@ impl Source {
     /// the application that waits for readers then waits for us, with the write lock in its hands.
     #[must_use]
     pub fn is_in_the_way(&self) -> bool {
-        let is_behind = self.log_end() != self.reaches;
+        // A log that was emptied has nothing that we could hold, and with the pin the proof would go that what comes next
+        // follows on what was copied.
+        let is_behind = self.log_end().is_none_or(|end| end.2 > 0 && Some(end) != self.reaches);
         is_behind || (self.rests < 2 && self.complete().is_some_and(|(.., frames)| frames > 0))
     }
 
@@ -255,12 +259,19 @@ impl Source {
         match mode {
             CheckpointMode::Passive if !planted!("writers-wait") => self.move_pin()?,
             _ => {
-                self.spare.begin_immediate(&self.path)?;
+                if !self.spare.begin_immediate(&self.path)? {
+                    return Ok(CheckpointOutcome::Busy);
+                }
                 self.holder.end();
                 std::mem::swap(&mut self.holder, &mut self.spare);
             }
         }
-        let copied_out = match copy_rest(self) {
+        // By an index that nobody else uses any more, old frames would be written over new pages.
+        let copied_out = copy_rest(self).and_then(|position| match self.is_replaced()? {
+            true => Err(Error::new(ErrorKind::Conflict, "the database file was replaced or deleted")),
+            false => Ok(position),
+        });
+        let copied_out = match copied_out {
             Ok(position) => position,
             Err(error) if mode == CheckpointMode::Passive => return Err(error),
             Err(error) => {
@@ -302,7 +313,8 @@ impl Source {
         let mut reader = Reader::open(&self.path, self.vfs.as_deref(), self.busy_timeout)?;
         reader.begin(&self.path)?;
         let view = self.pinned_view()?;
-        let pin = Pin { _reader: reader, _files: Arc::clone(&self.files) };
+        let (files, readers) = (Arc::clone(&self.files), Arc::clone(&self.readers));
+        let pin = Pin { _reader: reader, _files: files, _readers: readers };
         Ok(LongView { pin, view })
     }
 
@@ -363,6 +375,7 @@ pub struct LongView {
 pub struct Pin {
     _reader: Reader,
     _files: Arc<SourceFiles>,
+    _readers: Arc<()>,
 }
 
 impl LongView {
@@ -413,6 +426,11 @@ fn ensure_wal_mode(reader: &Reader, path: &Path) -> Result<()> {
     }
     tracing::info!(db = %path.display(), "switched database to WAL mode");
     Ok(())
+}
+
+fn replaced_meanwhile(path: &Path) -> Error {
+    let what = "was replaced, or its WAL-index was, while it was being opened";
+    Error::new(ErrorKind::Transient, format!("{} {what}", path.display()))
 }
 
 fn not_a_database(path: &Path) -> Error {

@@ -1,12 +1,14 @@
 //! The pin and the checkpoint cycle on real files, with a second connection as the application.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
 
 use super::*;
-use crate::host::os;
+use crate::error::ErrorKind;
+use crate::host::{os, with_suffix};
 use crate::wal::Position;
 
 struct Fixture {
@@ -185,7 +187,7 @@ fn what_is_no_database_is_said_to_be_none() {
     assert!(matches!(open().unwrap(), Opened::Absent));
     os_write(&path, &[7; 8192]);
     let Err(error) = open() else { panic!("opened garbage") };
-    assert_eq!(error.kind(), crate::ErrorKind::Corrupt);
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("x.db"), "{error}");
 }
 
@@ -243,7 +245,7 @@ fn our_locks_survive_everything_we_do_with_the_files() {
     assert!(!source.is_replaced().unwrap());
     assert!(another_process_sees_our_lock(&app.path));
     // A later session takes over the descriptor, so closing the earlier one closes nothing that is still needed.
-    let files = std::sync::Arc::clone(source.files());
+    let files = Arc::clone(source.files());
     drop(source);
     let again = Source::open(&os::host(), &app.path, Duration::from_secs(1), Some(&files)).unwrap();
     drop(files);
@@ -264,20 +266,90 @@ fn a_first_page_that_only_the_log_has_is_enough() {
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("app.db");
     for suffix in ["", "-wal"] {
-        let from =
-            disk.open(&crate::host::with_suffix(&f.path, suffix), crate::host::OpenMode::Read).unwrap();
+        let from = disk.open(&with_suffix(&f.path, suffix), crate::host::OpenMode::Read).unwrap();
         let mut bytes = vec![0; usize::try_from(from.metadata().unwrap().len).unwrap()];
         from.read_exact_at(&mut bytes, 0).unwrap();
         if suffix.is_empty() {
             bytes[..512].fill(0xee);
         }
-        let to = disk.open(&crate::host::with_suffix(&copy, suffix), crate::host::OpenMode::Create).unwrap();
+        let to = disk.open(&with_suffix(&copy, suffix), crate::host::OpenMode::Create).unwrap();
         to.write_all_at(&bytes, 0).unwrap();
     }
     let open = || Source::open(&os::host(), &copy, Duration::from_secs(1), None);
     let Opened::Ready(source) = open().unwrap() else { panic!("it is there") };
     assert_eq!(image(&source.view().unwrap()), image(&f.open().view().unwrap()));
     drop(source);
-    disk.remove_file(&crate::host::with_suffix(&copy, "-wal")).unwrap();
-    assert_eq!(open().err().map(|error| error.kind()), Some(crate::error::ErrorKind::Corrupt));
+    disk.remove_file(&with_suffix(&copy, "-wal")).unwrap();
+    assert_eq!(open().err().map(|error| error.kind()), Some(ErrorKind::Corrupt));
+}
+
+/// A checkpoint of ours by a WAL-index that nobody else has any more would write old frames into the database.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test stands for an operator")]
+fn a_deleted_wal_index_is_noticed() {
+    let app = fixture();
+    app.insert(3);
+    let source = app.open();
+    assert!(!source.is_replaced().unwrap());
+    let Fixture { path, app, _dir } = app;
+    drop(app);
+    std::fs::remove_file(with_suffix(&path, "-shm")).unwrap();
+    assert!(source.is_replaced().unwrap(), "absent");
+    drop(source);
+    let app = Connection::open(&path).unwrap();
+    app.execute("INSERT INTO t(v) VALUES (1)", []).unwrap();
+    let fixture = Fixture { path, app, _dir };
+    let source = fixture.open();
+    assert!(!source.is_replaced().unwrap(), "the new one is ours");
+}
+
+/// SQLite lets the connections of a process share the index of those that are open already.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test stands for an operator")]
+fn a_reader_that_is_left_over_does_not_lend_a_deleted_index() {
+    let Fixture { path, app, _dir } = fixture();
+    let open = |previous: &SourceFiles| {
+        let opened = Source::open(&os::host(), &path, Duration::from_secs(1), Some(previous));
+        opened.map(|opened| matches!(opened, Opened::Ready(_)))
+    };
+    let Ok(Opened::Ready(source)) = Source::open(&os::host(), &path, Duration::from_secs(1), None) else {
+        panic!("the database is there")
+    };
+    let long = source.long_view().unwrap();
+    let files = Arc::clone(source.files());
+    drop((app, source));
+    assert!(open(&files).unwrap(), "the index is the same");
+    std::fs::remove_file(with_suffix(&path, "-shm")).unwrap();
+    let error = open(&files).unwrap_err();
+    assert!(error.kind() == ErrorKind::Transient && error.to_string().contains("WAL-index"), "{error}");
+    drop(long);
+    assert!(open(&files).unwrap());
+}
+
+#[test]
+fn a_log_that_was_emptied_is_in_nobodys_way() {
+    let app = fixture();
+    app.insert(3);
+    let mut source = app.open();
+    let position = copy_all(&source);
+    let outcome = source.checkpoint(CheckpointMode::Passive, |source| Ok(copy_all(source))).unwrap();
+    assert_eq!(outcome, CheckpointOutcome::Complete);
+    assert_eq!(app.checkpoint("TRUNCATE").0, 0, "not busy");
+    assert_eq!(source.index().unwrap().max_frame, 0);
+    assert!(!source.is_in_the_way(), "moving the pin would lose the proof that");
+    assert!(source.was_complete_at(&position), "what comes next follows on what was copied");
+}
+
+#[test]
+fn a_writer_that_does_not_end_puts_a_blocking_checkpoint_off() {
+    let app = fixture();
+    app.insert(3);
+    let mut source = app.open();
+    app.app.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let never = |_: &Source| -> crate::error::Result<Position> { unreachable!("there is no write lock") };
+    assert_eq!(source.checkpoint(CheckpointMode::Blocking, never).unwrap(), CheckpointOutcome::Busy);
+    app.app.execute_batch("COMMIT").unwrap();
+    assert_eq!(app.checkpoint("RESTART").0, 1, "the log is still pinned");
+    let outcome = source.checkpoint(CheckpointMode::Blocking, |source| Ok(copy_all(source))).unwrap();
+    assert_eq!(outcome, CheckpointOutcome::Complete);
 }

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::ahead::ReadAhead;
 use super::header::DbHeader;
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{DiskFile, FileMetadata};
+use crate::host::{Disk, DiskFile, FileMetadata, with_suffix};
 use crate::ltx::{PageNumber, PageSize};
 use crate::wal::{FRAME_HEADER_SIZE, Position, frame_offset};
 
@@ -48,17 +48,62 @@ impl FileIdentity {
     }
 }
 
+/// Facts about what `path` names, if there is anything.
+fn named(disk: &dyn Disk, path: &Path) -> Result<Option<FileMetadata>> {
+    match disk.metadata(path) {
+        Ok(named) => Ok(Some(named)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(format!("cannot examine {}", path.display()), error)),
+    }
+}
+
+/// Which file `path` names, if any.
+pub(super) fn identity_of(disk: &dyn Disk, path: &Path) -> Result<Option<FileIdentity>> {
+    Ok(named(disk, path)?.as_ref().map(FileIdentity::of))
+}
+
 /// The open database and WAL files. Shared by whoever reads pages; the descriptors stay open as long as anybody
 /// holds this, because closing one drops the process's SQLite locks.
 pub struct SourceFiles {
     pub(super) db_path: Box<Path>,
     pub(super) db: Arc<dyn DiskFile>,
     pub(super) wal: Box<dyn DiskFile>,
-    /// Of `db` and `wal`.
-    pub(super) identities: (FileIdentity, FileIdentity),
+    pub(super) identities: Identities,
+    /// Alive as long as a connection that belongs to these files.
+    pub(super) readers: Weak<()>,
+}
+
+/// Which files the database is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identities {
+    pub(super) db: FileIdentity,
+    pub(super) wal: FileIdentity,
+    /// Of the WAL-index, if it is in a file. That must never be opened: closing it would drop the process's locks.
+    pub(super) shm: Option<FileIdentity>,
 }
 
 impl SourceFiles {
+    /// Current facts about the database file; `None` if its name, or that of the WAL or the WAL-index, stands for another
+    /// file than the one in use: somebody replaced or deleted it.
+    ///
+    /// # Errors
+    /// If the files cannot be examined for another reason than being absent.
+    pub fn examine(&self, disk: &dyn Disk) -> Result<Option<DbFacts>> {
+        let Identities { db, wal, shm } = self.identities;
+        let beside = |suffix| identity_of(disk, &with_suffix(&self.db_path, suffix));
+        let Some(facts) = named(disk, &self.db_path)? else { return Ok(None) };
+        let is_ours = FileIdentity::of(&facts) == db
+            && beside("-wal")? == Some(wal)
+            && (planted!("deleted-wal-index-unnoticed") || beside("-shm")? == shm);
+        Ok(is_ours.then(|| DbFacts::of(&facts)))
+    }
+
+    /// Whether connections of these files are still there although the WAL-index has another file by now, `shm`. SQLite
+    /// would have those that are opened now share the old one.
+    pub(super) fn lends_its_index(&self, shm: Option<FileIdentity>) -> bool {
+        self.readers.strong_count() > 0 && self.identities.shm != shm
+    }
+
     /// Current facts about the database file.
     ///
     /// # Errors
@@ -151,6 +196,21 @@ pub struct PinnedView {
 }
 
 impl PinnedView {
+    /// Fails unless the files are still the ones in use. To be asked before what was read is shown to anybody: beside
+    /// another WAL-index the pin holds nothing.
+    ///
+    /// # Errors
+    /// `Transient` if they are not, and as [`SourceFiles::examine`].
+    pub fn check(&self, disk: &dyn Disk) -> Result<()> {
+        match self.files.examine(disk)? {
+            Some(_) => Ok(()),
+            None => Err(Error::new(
+                ErrorKind::Transient,
+                format!("{} was replaced while it was being copied", self.files.db_path.display()),
+            )),
+        }
+    }
+
     /// Page `number`. One `ahead` is for one view.
     ///
     /// # Errors

@@ -97,6 +97,11 @@ pub async fn upload_image(
         upload.abort().await.ok();
         return Ok(Sent::Hidden);
     }
+    let disk = Arc::clone(&host.disk);
+    if let Err(error) = host.blocking(move || view.check(disk.as_ref())).await {
+        upload.abort().await.ok();
+        return Err(error);
+    }
     let outcome = upload.finish().await?;
     let image = Image { table: encoder.into_table(), size };
     Ok(if outcome == PutOutcome::Conflict { Sent::Taken } else { Sent::Done(image) })

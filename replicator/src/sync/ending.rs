@@ -21,8 +21,8 @@ use super::upload;
 /// Unless the store holds everything.
 pub async fn without_database(shared: &Shared, deadline: Duration) -> Result<()> {
     let status = shared.status();
-    if status.state != State::WaitingForDatabase || !is_absent(shared).await {
-        let why = status.error.unwrap_or_else(|| "the database was not open yet".to_owned());
+    if status.state() != State::WaitingForDatabase || !is_absent(shared).await {
+        let why = status.error().unwrap_or("the database was not open yet");
         return Err(Error::new(
             ErrorKind::Cancelled,
             format!("stopped before everything was replicated: {why}"),

@@ -14,6 +14,7 @@ use crate::sqlite::{CheckpointMode, CheckpointOutcome};
 
 use super::Options;
 use super::backoff::Backoff;
+use super::failures::Work;
 use super::handle::time_for_final_sync;
 use super::image::image_header;
 use super::policy::{self, CheckpointFacts, ExaminationFacts};
@@ -260,6 +261,7 @@ impl<'a> Follower<'a> {
         match captured {
             Ok(captured) => {
                 self.copy_backoff.reset();
+                self.shared.overcome(&[Work::Copy]);
                 self.not_before = started + self.shared.options.sync_interval;
                 if captured.files > 0 {
                     self.note_copied(captured.wal_bytes);
@@ -275,7 +277,7 @@ impl<'a> Follower<'a> {
                 if error.kind() == ErrorKind::Transient && self.copy_backoff.is_fresh() {
                     tracing::debug!(db = %self.shared.options.db.display(), %error, "will look again");
                 } else {
-                    self.shared.report("copy new commits", &error);
+                    self.shared.report(Work::Copy, "copy new commits", &error);
                 }
                 self.not_before = started + self.copy_backoff.next(self.shared.host.entropy.as_ref());
                 Ok(None)
@@ -306,6 +308,9 @@ impl<'a> Follower<'a> {
         let has_news = has_news(self.session.as_deref());
         let may_copy = Instant::now() >= self.not_before
             || self.session.as_ref().is_some_and(|session| session.holds_up_a_restart());
+        if examined && !has_news {
+            self.shared.overcome(&[Work::Copy]);
+        }
         if has_news && may_copy {
             if let Some(ended) = self.copy().await? {
                 return Ok(Some(ended));
@@ -338,13 +343,16 @@ impl<'a> Follower<'a> {
     /// Looks whether the files are still what was opened; false if that cannot be told now.
     async fn examine(&mut self) -> std::result::Result<bool, Ended> {
         match self.check_files().await {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.shared.overcome(&[Work::Examine]);
+                Ok(true)
+            }
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 Err(Ended::Reopen { reason: error.to_string() })
             }
             Err(error) => {
                 self.touched = true;
-                self.shared.report("examine the database", &error);
+                self.shared.report(Work::Examine, "examine the database", &error);
                 Ok(planted!("claim-after-a-failed-look"))
             }
         }
@@ -355,6 +363,7 @@ impl<'a> Follower<'a> {
         let frames = self.session.as_ref().map_or(0, |session| session.log_frames());
         if frames == 0 {
             self.log_since = now;
+            self.shared.overcome(&[Work::Checkpoint]);
         }
         let facts = CheckpointFacts {
             frames,
@@ -375,6 +384,9 @@ impl<'a> Follower<'a> {
             };
             attempts.add(now.elapsed(), outcome.is_err());
         });
+        if outcome.is_ok() {
+            self.shared.overcome(&[Work::Checkpoint]);
+        }
         match outcome {
             Ok(CheckpointOutcome::Complete) => {
                 self.checkpoint_backoff.reset();
@@ -386,13 +398,18 @@ impl<'a> Follower<'a> {
                 self.delay_checkpoint();
                 Ok(())
             }
+            Ok(CheckpointOutcome::Busy) => {
+                tracing::debug!(db = %self.shared.options.db.display(), "no checkpoint: a writer does not end");
+                self.delay_checkpoint();
+                Ok(())
+            }
             Err(error) => {
                 self.delay_checkpoint();
                 let fatal = mode == CheckpointMode::Blocking || error.kind() == ErrorKind::Conflict;
                 if fatal {
                     return Err(error);
                 }
-                self.shared.report("checkpoint", &error);
+                self.shared.report(Work::Checkpoint, "checkpoint", &error);
                 Ok(())
             }
         }
@@ -434,11 +451,14 @@ impl<'a> Follower<'a> {
             return None;
         }
         match self.blocking(move |session, _| session.tidy(removable)).await {
-            Ok(()) => self.tidied = removable,
+            Ok(()) => {
+                self.shared.overcome(&[Work::Tidy]);
+                self.tidied = removable;
+            }
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
                 return Some(Ended::Rebase { next: self.shared.next_base_txid(), reason: error.to_string() });
             }
-            Err(error) => self.shared.report("tidy up staged files", &error),
+            Err(error) => self.shared.report(Work::Tidy, "tidy up staged files", &error),
         }
         None
     }
@@ -476,6 +496,7 @@ impl<'a> Follower<'a> {
             })
             .await;
         copied.map_err(|error| error.context("final sync"))?;
+        self.shared.overcome(&[Work::Copy, Work::Examine]);
         let mut failures = self.shared.failed_attempts.subscribe();
         self.shared.hurry.notify_one();
         let is_drained = tokio::select! {
@@ -488,7 +509,7 @@ impl<'a> Follower<'a> {
         {
             let replicated =
                 status.replicated_txid.map_or_else(|| "nothing".to_owned(), |txid| txid.to_string());
-            let why = status.error.map(|error| format!("; last error: {error}")).unwrap_or_default();
+            let why = status.error().map(|error| format!("; last error: {error}")).unwrap_or_default();
             return Err(Error::new(
                 ErrorKind::Transient,
                 format!(

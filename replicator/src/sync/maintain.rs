@@ -15,6 +15,7 @@ use crate::ltx::Txid;
 use crate::replica::{Entry, Inventory, Level, Level0Files, LtxName};
 
 use super::base::{self, Sent, upload_image};
+use super::failures::Work;
 use super::task::{Shared, SnapshotRequest, SnapshotSource};
 
 /// Longest sleep: after that the wall clock is looked at again, in case it was set.
@@ -53,10 +54,11 @@ struct Maintenance {
 impl Maintenance {
     async fn work(&mut self) {
         let now = self.now();
-        if self.compaction_due(now).is_some_and(|due| due <= now)
-            && let Err(error) = self.shared.compactor.look().await
-        {
-            self.shared.report("list the replica", &error);
+        if self.compaction_due(now).is_some_and(|due| due <= now) {
+            match self.shared.compactor.look().await {
+                Ok(()) => self.shared.overcome(&[Work::List]),
+                Err(error) => self.shared.report(Work::List, "list the replica", &error),
+            }
         }
         if self.snapshot_due(now).is_some_and(|due| due <= now) {
             self.snapshot().await;
@@ -74,6 +76,7 @@ impl Maintenance {
             }
             match outcome {
                 Ok(report) => {
+                    self.shared.overcome(&[Work::Compact]);
                     for merged in &report.merged {
                         let (name, size, inputs) = (merged.name, merged.size, merged.inputs);
                         tracing::info!(db = %self.shared.options.db.display(), %name, size, inputs, "compaction complete");
@@ -85,7 +88,7 @@ impl Maintenance {
                     self.gap = gap;
                 }
                 Err(error) => {
-                    self.shared.report("compact", &error);
+                    self.shared.report(Work::Compact, "compact", &error);
                     let verified = !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
                     self.count_verify_error(!verified);
                 }
@@ -95,13 +98,14 @@ impl Maintenance {
         if compactor.next_retention(now).is_some_and(|due| due <= now) {
             match compactor.enforce_retention(now).await {
                 Ok(released) => {
+                    self.shared.overcome(&[Work::Retain]);
                     for failure in &released.failures {
                         let error =
                             Error::new(failure.error.kind(), format!("{}: {}", failure.key, failure.error));
-                        self.shared.report("delete", &error);
+                        self.shared.report(Work::Retain, "delete", &error);
                     }
                 }
-                Err(error) => self.shared.report("enforce retention", &error),
+                Err(error) => self.shared.report(Work::Retain, "enforce retention", &error),
             }
         }
     }
@@ -171,6 +175,7 @@ impl Maintenance {
         match take_snapshot(&self.shared, &self.requests).await {
             Ok(Snapshot::Complete { name, size }) => {
                 self.gap = false;
+                self.shared.overcome(&[Work::Snapshot]);
                 tracing::info!(db = %self.shared.options.db.display(), %name, size, "snapshot complete");
                 return;
             }
@@ -179,7 +184,7 @@ impl Maintenance {
                 tracing::info!(db = %self.shared.options.db.display(), %txid, "a snapshot waits for its transaction");
             }
             Err(error) => {
-                self.shared.report("take a snapshot", &error);
+                self.shared.report(Work::Snapshot, "take a snapshot", &error);
                 self.shared.compactor.distrust();
             }
         }
@@ -263,6 +268,7 @@ impl Upkeep {
     pub async fn snapshot(&self) -> Result<()> {
         let error = match take_snapshot(&self.shared, &self.requests).await? {
             Snapshot::Complete { name, size } => {
+                self.shared.overcome(&[Work::Snapshot]);
                 tracing::info!(db = %self.shared.options.db.display(), %name, size, "snapshot complete");
                 return Ok(());
             }
@@ -288,7 +294,10 @@ impl Upkeep {
         let released = self.shared.compactor.enforce_retention(self.shared.host.clock.now()).await?;
         match released.failures.into_iter().next() {
             Some(failure) => Err(failure.error.context(format!("cannot delete {}", failure.key))),
-            None => Ok(()),
+            None => {
+                self.shared.overcome(&[Work::Retain]);
+                Ok(())
+            }
         }
     }
 }

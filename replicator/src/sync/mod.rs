@@ -10,6 +10,7 @@ pub mod capture;
 mod checked;
 mod contact;
 mod ending;
+mod failures;
 mod first;
 mod follow;
 mod handle;
@@ -30,10 +31,11 @@ mod task;
 mod turns;
 mod upload;
 
+pub use failures::{Failures, Work};
 pub use handle::{Handle, start};
 pub use maintain::Upkeep;
 pub use options::{Options, default_meta_dir};
-pub use status::{Attempts, State, Status};
+pub use status::{Attempts, Phase, State, Status};
 pub use turns::Turns;
 
 #[cfg(test)]

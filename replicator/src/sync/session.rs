@@ -362,6 +362,8 @@ impl Session {
         match change {
             FileChange::None => {}
             FileChange::Checkpoint => self.save_facts(&now.1),
+            // It may have begun between the two reads.
+            FileChange::Foreign if self.is_explained_by_now(&now.1) => self.save_facts(&now.1),
             FileChange::Foreign => {
                 return Err(Error::new(
                     ErrorKind::Conflict,
@@ -371,6 +373,13 @@ impl Session {
         }
         self.baseline = Some(now);
         Ok(())
+    }
+
+    /// Whether the WAL-index explains by now that the database file was found like `facts`.
+    fn is_explained_by_now(&self, facts: &DbFacts) -> bool {
+        let later = self.source.index().map(|index| (index, *facts));
+        let change = self.baseline.as_ref().zip(later).map(|(before, later)| file_change(before, &later));
+        change == Some(FileChange::Checkpoint)
     }
 
     /// Moves the pin out of the way of a checkpoint that wants to restart the log, once nothing is left to copy.
@@ -427,6 +436,10 @@ impl Session {
                 }
                 Ok(chain.newest.position)
             })?;
+            if outcome == CheckpointOutcome::Busy {
+                // What the file looks like now is none of our doing.
+                return Ok(outcome);
+            }
             // Each attempt has less to copy back than the one before, so it is likelier to fit between two commits;
             // without progress somebody reads an old state, and only time helps.
             if outcome == CheckpointOutcome::Complete || outcome == before {

@@ -6,6 +6,7 @@ use crate::host::UnixMillis;
 use crate::ltx::Txid;
 
 use super::capture::Chain;
+use super::failures::Failures;
 
 /// What replication of one database is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,9 +18,23 @@ pub enum State {
     WaitingForDatabase,
     /// Commits are copied and uploaded as they come.
     Replicating,
-    /// The last attempt failed and is being repeated; see [`Status::error`].
+    /// Commits do not reach the store, and what failed is being repeated; see [`Status::error`].
     Failing,
     /// Ended: by request, or for good because somebody else writes to the same replica.
+    Stopped,
+}
+
+/// How far replication of one database has got, whether or not something fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// From the opening of the database until it is known what the store has of it.
+    #[default]
+    Starting,
+    /// The database file does not exist yet, or is empty.
+    WaitingForDatabase,
+    /// Commits are copied and uploaded as they come.
+    Replicating,
+    /// Ended.
     Stopped,
 }
 
@@ -46,8 +61,8 @@ impl Attempts {
 /// A snapshot of the state of one replicated database.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Status {
-    /// What is going on.
-    pub state: State,
+    /// How far it has got.
+    pub phase: Phase,
     /// Newest file durable on the local disk.
     pub local_txid: Option<Txid>,
     /// Newest file durable in the store with everything below it.
@@ -58,8 +73,8 @@ pub struct Status {
     pub wal_size: u64,
     /// When everything committed at that moment was durable in the store.
     pub last_sync: Option<UnixMillis>,
-    /// The last failure, if it has not been overcome.
-    pub error: Option<String>,
+    /// What has failed and has not been overcome.
+    pub failures: Failures,
     /// Bytes of WAL frames copied since start.
     pub wal_bytes_total: u64,
     /// Copies of new commits since start.
@@ -74,15 +89,54 @@ pub struct Status {
     pub blocking_checkpoints: Attempts,
     /// Compactions since start that found missing or damaged files.
     pub compaction_verify_error_count: u64,
-    /// Whether the last failure was a full disk.
-    pub disk_full: bool,
 }
 
 impl Status {
+    /// What is going on.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match self.phase {
+            Phase::Stopped => State::Stopped,
+            _ if self.failures.stop_replication() => State::Failing,
+            Phase::Starting => State::Starting,
+            Phase::WaitingForDatabase => State::WaitingForDatabase,
+            Phase::Replicating => State::Replicating,
+        }
+    }
+
+    /// The failure that matters most of those that have not been overcome.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        self.failures.decisive()
+    }
+
     /// Takes over how large database and log were at the last copied commit.
     pub(super) fn note_size(&mut self, chain: &Chain) {
         let page_size = u64::from(chain.page_size.get());
         self.db_size = u64::from(chain.commit) * page_size;
         self.wal_size = u64::from(chain.newest.position.frame) * (page_size + 24) + 32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, ErrorKind};
+    use crate::sync::Work;
+
+    /// Such a database used to look as if it failed until its next commit, and kept the heartbeat silent.
+    #[test]
+    fn an_idle_database_is_well_again_when_what_failed_succeeds() {
+        let mut status = Status { phase: Phase::Replicating, ..Status::default() };
+        let odd = Error::new(ErrorKind::Transient, "odd");
+        status.failures.note(Work::Snapshot, "no snapshot".to_owned(), &odd);
+        assert_eq!((status.state(), status.error()), (State::Replicating, Some("no snapshot")));
+        status.failures.note(Work::Copy, "no copy".to_owned(), &odd);
+        assert_eq!((status.state(), status.error()), (State::Failing, Some("no copy")));
+        status.failures.overcome(&[Work::Copy, Work::Snapshot]);
+        assert_eq!((status.state(), status.error()), (State::Replicating, None));
+        status.failures.note(Work::Session, "over".to_owned(), &odd);
+        status.phase = Phase::Stopped;
+        assert_eq!((status.state(), status.error()), (State::Stopped, Some("over")));
     }
 }

@@ -19,6 +19,7 @@ use super::base::Published;
 use super::capture::Chain;
 use super::contact::base_txid;
 use super::ending;
+use super::failures::Work;
 use super::first;
 use super::follow::{Ended, Follower, Uploader};
 use super::local::Staged;
@@ -28,7 +29,7 @@ use super::rival::Sight;
 use super::session::{self, LastRecord, Session, Start};
 use super::turns::Turns;
 use super::upload;
-use super::{Options, State, Status, base, maintain, place};
+use super::{Options, Phase, Status, base, maintain, place};
 
 /// Longest wait between repeated failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
@@ -130,7 +131,7 @@ impl Shared {
 
     /// Reports that the uploader failed, and waits before its next attempt; not for long if somebody is in a hurry.
     pub async fn wait_after(&self, what: &str, error: Error, backoff: &mut Backoff) {
-        self.report(what, &error);
+        self.report(Work::Upload, what, &error);
         self.failed_attempts.send_modify(|count| *count += 1);
         tokio::select! {
             () = tokio::time::sleep(backoff.next(self.host.entropy.as_ref())) => {}
@@ -138,15 +139,29 @@ impl Shared {
         }
     }
 
-    /// Reports a failure.
-    pub fn report(&self, what: &str, error: &Error) {
+    /// Reports that `work` has failed: `what` could not be done.
+    pub fn report(&self, work: Work, what: &str, error: &Error) {
         tracing::error!(db = %self.options.db.display(), %error, "cannot {what}");
         self.update(|status| {
-            status.state = State::Failing;
-            status.error = Some(format!("cannot {what}: {error}"));
-            status.disk_full = error.kind() == ErrorKind::Exhausted;
+            status.failures.note(work, format!("cannot {what}: {error}"), error);
             status.sync_error_count += 1;
         });
+    }
+
+    /// Nothing is replicated from now on until the store acknowledges something.
+    fn leave_off(&self) {
+        self.status.send_if_modified(|status| {
+            let did_replicate = status.phase == Phase::Replicating;
+            if did_replicate {
+                status.phase = Phase::Starting;
+            }
+            did_replicate
+        });
+    }
+
+    /// Reports that all of `works` have succeeded, in case one of them had failed.
+    pub fn overcome(&self, works: &[Work]) {
+        self.status.send_if_modified(|status| status.failures.overcome(works));
     }
 
     /// Appends a captured file to the upload queue.
@@ -159,9 +174,8 @@ impl Shared {
     /// store. Apart from a full copy (`Life::new_chain`), this is the only place where anything is acknowledged.
     pub fn acknowledge(&self, txid: Txid, captured_at: Option<UnixMillis>) {
         self.update(|status| {
-            status.state = State::Replicating;
-            status.error = None;
-            status.disk_full = false;
+            status.failures.overcome(&[Work::Session, Work::Upload]);
+            status.phase = Phase::Replicating;
             status.replicated_txid = status.replicated_txid.max(Some(txid));
             status.last_sync = status.last_sync.max(captured_at);
         });
@@ -178,7 +192,7 @@ impl Shared {
         }
         let mut status = self.status.subscribe();
         let is_replicated = |status: &Status| status.replicated_txid >= Some(txid);
-        let decided = status.wait_for(|status| is_replicated(status) || status.state == State::Stopped);
+        let decided = status.wait_for(|status| is_replicated(status) || status.phase == Phase::Stopped);
         tokio::time::timeout(limit, decided)
             .await
             .is_ok_and(|status| status.is_ok_and(|status| is_replicated(&status)))
@@ -204,9 +218,9 @@ pub async fn run(
 ) -> Result<()> {
     let result = run_until_stopped(&shared, &mut stop, &snapshots, &mut requests).await;
     shared.update(|status| {
-        status.state = State::Stopped;
+        status.phase = Phase::Stopped;
         if let Err(error) = &result {
-            status.error = Some(error.to_string());
+            status.failures.note(Work::Session, error.to_string(), error);
         }
     });
     result
@@ -227,6 +241,8 @@ async fn run_until_stopped(
             // It was well for a while: what comes now is a new failure.
             backoff.reset();
         }
+        // Whatever it knew of the store ends with it: a full copy may be next, and take long.
+        shared.leave_off();
         let pause = match ended {
             Ok(Ended::Stopped(result)) => return result,
             Ok(Ended::Fenced(error)) => {
@@ -234,13 +250,16 @@ async fn run_until_stopped(
                 return Err(error);
             }
             Ok(Ended::Absent) => {
-                if shared.status().state != State::WaitingForDatabase {
+                if shared.status().phase != Phase::WaitingForDatabase {
                     tracing::warn!(
                         db = %shared.options.db.display(),
                         "there is no database yet: waiting for the application to create it"
                     );
                 }
-                shared.update(|status| status.state = State::WaitingForDatabase);
+                shared.update(|status| {
+                    status.phase = Phase::WaitingForDatabase;
+                    status.failures.overcome(&[Work::Session, Work::Copy, Work::Examine, Work::Upload]);
+                });
                 backoff.reset();
                 shared.options.monitor_interval
             }
@@ -255,11 +274,11 @@ async fn run_until_stopped(
             }
             // Only the lock on the local state is refused so; the other replicator may end at any time.
             Err(error) if life.lock.is_none() && error.kind() == ErrorKind::Conflict => {
-                shared.report("replicate", &error);
+                shared.report(Work::Session, "replicate", &error);
                 LOCK_WAIT
             }
             Err(error) => {
-                shared.report("replicate", &error);
+                shared.report(Work::Session, "replicate", &error);
                 backoff.next(shared.host.entropy.as_ref())
             }
         };
@@ -305,7 +324,7 @@ async fn begin_chain(
         // What the store refuses may never be allowed: then nothing is gained by filling the disk.
         Err(error) if is_first && error.kind() == ErrorKind::Transient => {
             drop(turn);
-            shared.report("list the replica", &error);
+            shared.report(Work::Session, "list the replica", &error);
             return first::stage(shared, source).await?.map(Begun::Staged).ok_or(error);
         }
         Err(error) => return Err(error),
@@ -425,6 +444,10 @@ impl Life {
             shared.push(file, planted!("claim-for-old-files", Some(shared.host.clock.now()), None));
         }
         shared.update(|status| {
+            status.phase = Phase::Starting;
+            // Work that begins anew. What has not been copied has not been copied yet.
+            status.failures.overcome(&[Work::Examine, Work::Checkpoint, Work::Tidy]);
+            status.failures.overcome(&[Work::List, Work::Snapshot, Work::Compact, Work::Retain]);
             status.local_txid = staged.last().map(|file| file.txid);
             status.note_size(session.chain());
         });
@@ -434,6 +457,10 @@ impl Life {
         let mut uploader = Uploader::spawn(upload::run(Arc::clone(shared), local, staged));
         let mut background = JoinSet::new();
         background.spawn(maintain::run(Arc::clone(shared), snapshots.clone(), base));
-        Follower::new(shared, session).run(stop, requests, &mut uploader).await
+        let ended = Follower::new(shared, session).run(stop, requests, &mut uploader).await;
+        // A reader that pins a snapshot must be gone before the database is opened anew: SQLite lets the connections of a
+        // process share one WAL-index, and that of the old ones may have been deleted.
+        background.shutdown().await;
+        ended
     }
 }

@@ -131,7 +131,7 @@ async fn first_contact(
         shared.acknowledge(replicated, None);
     } else {
         // Whatever an earlier session had replicated is not there any more.
-        shared.update(|status| status.replicated_txid = None);
+        shared.update(|status| (status.replicated_txid, status.last_sync) = (None, None));
     }
     Ok(sight)
 }

@@ -120,7 +120,7 @@ async fn resumes(world: &Rc<World>, machine: &Arc<Machine>) -> Result<(), String
     if !in_time {
         return Err(format!(
             "after {CATCH_UP_MILLIS} ms the replicator has not caught up: {:?}",
-            status.borrow().error
+            status.borrow().error()
         ));
     }
     let Running { process, handle, _vfs } = running.into_inner();

@@ -81,6 +81,13 @@ pub fn copy_over(world: &World) {
     resume(world, "another database copied over");
 }
 
+/// Deletes the WAL-index of a database that the application has closed.
+pub fn lose_wal_index(world: &World) {
+    // Absent when the replicator is down, too.
+    let removed = as_admin(world, |_, disk| disk.remove_file(&with_suffix(Path::new(DATABASE), "-shm")));
+    world.context.event("operator", Mark::Fault, format!("WAL-index deleted: {removed:?}"));
+}
+
 fn build_fresh(world: &World, process: &Arc<Process>) -> PathBuf {
     let fresh = PathBuf::from("/data/fresh.db");
     let vfs = Vfs::register(process);

@@ -206,6 +206,13 @@ async fn meddling(world: &Rc<World>, what: Happening) {
             world.start_app();
             world.start_replicator();
         }
+        Happening::LoseWalIndex => {
+            world.stop_app().await;
+            meddle::lose_wal_index(world);
+            // A checkpoint that was under way goes on with the old index, and no program could tell.
+            wait(AFTER_A_PAUSE_MILLIS).await;
+            world.start_app();
+        }
         Happening::OldLocalState { age_millis, down_millis } => {
             meddle::old_local_state(world, age_millis, down_millis).await;
         }

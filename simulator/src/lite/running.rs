@@ -32,7 +32,7 @@ impl Watched {
 
     /// The processes at work, if they are more than one.
     pub fn together(&self) -> Option<Vec<u64>> {
-        let at_work = |status: &watch::Receiver<Status>| status.borrow().state == State::Replicating;
+        let at_work = |status: &watch::Receiver<Status>| status.borrow().state() == State::Replicating;
         let working = self.0.iter().filter(|(process, status)| process.is_alive() && at_work(status));
         let working: Vec<u64> = working.map(|(process, _)| process.id()).collect();
         (working.len() > 1).then_some(working)

@@ -40,8 +40,8 @@ pub async fn work_for(world: &Rc<World>, millis: u32) {
     commit(world, &machine, &clock);
     tokio::time::sleep(half).await;
     let status = running.handle.status().borrow().clone();
-    let told = if status.state == State::Stopped { "stopped by itself" } else { "goes down" };
-    let text = format!("{told} at TXID {:?}: {:?}", status.replicated_txid, status.error);
+    let told = if status.state() == State::Stopped { "stopped by itself" } else { "goes down" };
+    let text = format!("{told} at TXID {:?}: {:?}", status.replicated_txid, status.error());
     world.context.event(ROLE, Mark::Note, text);
 }
 

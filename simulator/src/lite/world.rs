@@ -415,7 +415,7 @@ impl World {
 
     /// A service manager starts again what gave up, and said so; here it makes room for that.
     async fn bury_if_it_gave_up(&self) -> bool {
-        let gave_up = |running: &Running| running.handle.status().borrow().state == State::Stopped;
+        let gave_up = |running: &Running| running.handle.status().borrow().state() == State::Stopped;
         let gave_up = self.replicator.borrow().as_ref().is_some_and(gave_up);
         if gave_up {
             self.context.event("replicator", Mark::Note, "it had stopped by itself");

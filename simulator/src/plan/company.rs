@@ -1,5 +1,5 @@
-//! What came later to plans: company on the replica, decay, impatience, runs in a rush, a store that is away, a large
-//! database.
+//! What came later to plans: company on the replica, decay, impatience, a WAL-index that is deleted, runs in a rush, a
+//! store that is away, a large database.
 //!
 //! Drawn under names of its own; the last three change what was drawn before.
 
@@ -32,6 +32,9 @@ impl Draw<'_> {
             let patience_millis = self.pick("impatient.millis", &[300, 1_000, 3_000]);
             let down_millis = self.pick("impatient.down", &[1, 500, 3_000]);
             add("impatient.at", Happening::StopInOutage { patience_millis, down_millis });
+        }
+        if self.on("index.on", 6) {
+            add("index.at", Happening::LoseWalIndex);
         }
         faults
     }

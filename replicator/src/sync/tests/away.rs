@@ -99,7 +99,7 @@ async fn a_chain_does_not_go_on_behind_an_attempt_at_a_full_copy() {
     store.away.store(false, Ordering::SeqCst);
     store.loses_snapshot.store(true, Ordering::SeqCst);
     let handle = world.start();
-    until(&handle, "an attempt fails", |status| status.error.is_some()).await;
+    until(&handle, "an attempt fails", |status| status.error().is_some()).await;
     #[expect(clippy::disallowed_methods, reason = "the test stands for an operator")]
     std::fs::rename(&kept, world.db()).unwrap();
     let app = world.app();

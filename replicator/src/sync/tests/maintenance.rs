@@ -146,7 +146,7 @@ async fn a_full_copy_counts_once_level_0_has_it() {
     world.bucket = Arc::new(mischief);
     let handle = world.start();
     until(&handle, "replicated", |status| status.replicated_txid == Some(Txid(3))).await;
-    until(&handle, "the snapshot fails", |status| status.error.is_some()).await;
+    until(&handle, "the snapshot fails", |status| status.error().is_some()).await;
     insert(&app, 1);
     settle(&handle).await;
     assert_eq!(handle.status().borrow().replicated_txid, Some(Txid(4)), "the chain goes on");

@@ -24,6 +24,8 @@ pub(super) struct Mischief {
     pub(super) loses_snapshot: AtomicBool,
     /// It cannot be reached.
     pub(super) away: AtomicBool,
+    /// Streamed uploads are not taken yet.
+    pub(super) holds: AtomicBool,
     /// Streamed uploads so far.
     pub(super) uploads: AtomicU64,
 }
@@ -36,6 +38,7 @@ impl Mischief {
             taken: Mutex::new(None),
             loses_snapshot: AtomicBool::new(false),
             away: AtomicBool::new(false),
+            holds: AtomicBool::new(false),
             uploads: AtomicU64::new(0),
         }
     }
@@ -83,6 +86,9 @@ impl Bucket for Mischief {
         options: PutOptions,
     ) -> Result<Box<dyn Upload>> {
         self.uploads.fetch_add(1, Ordering::SeqCst);
+        while self.holds.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let is_taken = self.taken.lock().unwrap().take_if(|taken| taken == key).is_some();
         if is_taken {
             self.store.put(key, Bytes::from(vec![7; 4096]), PutCondition::IfAbsent, options).await?;

@@ -219,7 +219,7 @@ async fn a_database_that_appears_later_is_picked_up() {
     let world = World::new();
     let handle = world.start();
     tokio::time::sleep(Duration::from_millis(60)).await;
-    assert_eq!(handle.status().borrow().state, State::WaitingForDatabase);
+    assert_eq!(handle.status().borrow().state(), State::WaitingForDatabase);
     let app = world.app();
     insert(&app, 4);
     settle(&handle).await;

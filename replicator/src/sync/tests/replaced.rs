@@ -1,5 +1,8 @@
 //! The database file is replaced, deleted or rebuilt, while the replicator runs and while it is stopped.
 
+use std::sync::atomic::Ordering;
+
+use super::mischief::Mischief;
 use super::*;
 
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +80,7 @@ async fn a_stop_does_not_overlook_a_database_that_has_just_appeared() {
     for appears in [false, true] {
         let handle = world.start();
         let mut status = handle.status();
-        let waiting = status.wait_for(|status| status.state == State::WaitingForDatabase);
+        let waiting = status.wait_for(|status| status.state() == State::WaitingForDatabase);
         tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap();
         let app = appears.then(|| world.app());
         let stopped = handle.stop(Duration::from_secs(20)).await;
@@ -98,7 +101,7 @@ async fn deleted_and_created_again() {
         let _ = std::fs::remove_file(crate::host::with_suffix(world.db(), suffix));
     }
     let mut status = handle.status();
-    let waiting = status.wait_for(|status| status.state == State::WaitingForDatabase);
+    let waiting = status.wait_for(|status| status.state() == State::WaitingForDatabase);
     tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
     let app = world.app();
     insert(&app, 3);
@@ -148,5 +151,35 @@ async fn a_claim_is_about_the_file_that_has_the_name_now() {
         |status: &Status| status.last_sync >= Some(since) && status.local_txid == status.replicated_txid;
     until(&handle, "claimed", is_claimed).await;
     world.assert_equal(&open_app(world.db())).await;
+    stop(handle).await;
+}
+
+/// Heartbeats went on, and the replica seemed to be level, for as long as it took.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_copy_that_is_under_way_is_not_called_replicating() {
+    let mut world = World::new();
+    let store = Arc::new(Mischief::none(&world.bucket));
+    world.bucket = Arc::clone(&store) as Arc<dyn Bucket>;
+    let app = world.app();
+    insert(&app, 20);
+    let handle = world.start();
+    settle(&handle).await;
+    until(&handle, "in contact", |status| status.state() == State::Replicating).await;
+    drop(app);
+    os::host().disk.remove_file(&world.options.meta_dir.join("replicator").join("pages")).unwrap();
+    store.holds.store(true, Ordering::SeqCst);
+    let uploads = store.uploads.load(Ordering::SeqCst);
+    replace(&world, 60, How::Rename);
+    for _ in 0..400 {
+        if store.uploads.load(Ordering::SeqCst) > uploads {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(store.uploads.load(Ordering::SeqCst) > uploads, "a full copy");
+    assert_eq!(handle.status().borrow().state(), State::Starting);
+    store.holds.store(false, Ordering::SeqCst);
+    until(&handle, "done", |status| status.state() == State::Replicating).await;
+    settle_equal(&world, &handle, &world.app(), "replaced".to_owned()).await;
     stop(handle).await;
 }

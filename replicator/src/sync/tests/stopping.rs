@@ -31,7 +31,7 @@ async fn what_was_copied_from_a_deleted_database_is_still_owed() {
         let gone = disk.remove_file(&crate::host::with_suffix(world.db(), suffix));
         assert!(gone.is_ok() || !suffix.is_empty(), "{gone:?}");
     }
-    until(&handle, "noticed", |status| status.state == State::WaitingForDatabase).await;
+    until(&handle, "noticed", |status| status.state() == State::WaitingForDatabase).await;
     let error = handle.stop(Duration::from_secs(1)).await.unwrap_err();
     assert!(error.to_string().contains("is in the store"), "{error}");
     // A new process knows it only from the files that lie there.
@@ -41,7 +41,7 @@ async fn what_was_copied_from_a_deleted_database_is_still_owed() {
             disk.rename(&world.dir.path().join("away"), &replica).unwrap();
         }
         let handle = world.start();
-        until(&handle, "noticed", |status| status.state == State::WaitingForDatabase).await;
+        until(&handle, "noticed", |status| status.state() == State::WaitingForDatabase).await;
         let error = handle.stop(Duration::from_secs(1)).await.unwrap_err();
         let expected = if back { "is in the store" } else { "is not known to be in the store" };
         assert!(error.to_string().contains(expected), "{error}");
@@ -173,8 +173,7 @@ async fn a_second_replicator_of_the_same_machine_waits_for_the_first_to_end() {
     settle(&first).await;
     let second = world.start();
     let mut status = second.status();
-    let told =
-        status.wait_for(|status| status.error.as_ref().is_some_and(|e| e.contains("another replicator")));
+    let told = status.wait_for(|status| status.error().is_some_and(|e| e.contains("another replicator")));
     tokio::time::timeout(Duration::from_secs(10), told).await.unwrap().unwrap();
     insert(&app, 10);
     settle(&first).await;

@@ -69,8 +69,13 @@ async fn rival(world: &World) -> (World, Connection, Handle) {
 /// Waits until replication has given the replica up.
 async fn ends_with_an_error(handle: Handle) {
     let mut status = handle.status();
-    let stopped = status.wait_for(|status| status.state == State::Stopped);
-    let error = tokio::time::timeout(Duration::from_secs(10), stopped).await.unwrap().unwrap().error.clone();
+    let stopped = status.wait_for(|status| status.state() == State::Stopped);
+    let error = tokio::time::timeout(Duration::from_secs(10), stopped)
+        .await
+        .unwrap()
+        .unwrap()
+        .error()
+        .map(str::to_owned);
     assert!(error.as_ref().is_some_and(|error| error.contains("written by somebody else")), "{error:?}");
     assert!(handle.stop(Duration::from_secs(1)).await.is_err());
 }
