@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use super::board::Board;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Clock, Dial, Stream, UnixMillis};
-use crate::sync::{State, Status};
+use crate::sync::Status;
 
 /// How often it is looked at whether a beat is due.
 const LOOK: Duration = Duration::from_secs(15);
@@ -112,23 +112,17 @@ async fn encrypt(plain: Box<dyn Stream>, host: &str) -> Result<Box<dyn Stream>> 
     Ok(Box::new(stream))
 }
 
-/// Whether to beat: the interval is over, and every database is in sync, as of a moment within the interval or with
-/// nothing new since.
+/// Whether to beat: the interval is over, and every database was in sync at a moment within the interval.
 fn is_due(
     databases: &[(std::path::PathBuf, Status)],
     last_beat: Option<UnixMillis>,
     now: UnixMillis,
     interval: Duration,
 ) -> bool {
-    let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+    let millis = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
     // A clock that was set back must not silence the beat for long.
-    let waited = last_beat.is_none_or(|last| now.0 - last.0 >= interval || now < last);
-    let healthy = |status: &Status| {
-        let recent = status.last_sync.is_some_and(|last| now.0.saturating_sub(last.0) <= interval);
-        let even = status.local_txid.is_some() && status.local_txid == status.replicated_txid;
-        status.state() == State::Replicating && (recent || even)
-    };
-    waited && !databases.is_empty() && databases.iter().all(|(_, status)| healthy(status))
+    let waited = last_beat.is_none_or(|last| now.0 - last.0 >= millis || now < last);
+    waited && !databases.is_empty() && databases.iter().all(|(_, status)| status.is_level(now, interval))
 }
 
 #[cfg(test)]
@@ -154,17 +148,18 @@ mod tests {
         let minute = Duration::from_secs(60);
         let now = UnixMillis(1_000_000);
         let due = |databases: &[_], last| is_due(databases, last, now, minute);
-        let good = status(Phase::Replicating, 5, 5, Some(1));
+        let good = status(Phase::Replicating, 5, 5, Some(990_000));
         assert!(due(std::slice::from_ref(&good), None));
         assert!(due(std::slice::from_ref(&good), Some(UnixMillis(940_000))));
         assert!(!due(std::slice::from_ref(&good), Some(UnixMillis(940_001))), "too early");
         assert!(due(std::slice::from_ref(&good), Some(UnixMillis(2_000_000))), "the clock was set back");
         assert!(due(&[status(Phase::Replicating, 6, 5, Some(990_000))], None), "behind, but not for long");
         assert!(!due(&[status(Phase::Replicating, 6, 5, Some(100))], None), "behind for long");
+        assert!(!due(&[status(Phase::Replicating, 5, 5, Some(100))], None), "nobody has looked for long");
         let mut failing = good.clone();
         failing.1.failures.note(Work::Upload, "away".to_owned(), &Error::new(ErrorKind::Transient, "away"));
         assert!(!due(&[good.clone(), failing], None), "one of them fails");
-        assert!(!due(&[good, status(Phase::Starting, 5, 5, None)], None));
+        assert!(!due(&[good, status(Phase::Starting, 5, 5, Some(990_000))], None));
         assert!(!due(&[], None), "nothing is replicated");
     }
 

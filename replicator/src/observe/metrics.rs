@@ -174,7 +174,7 @@ fn lag_txids(status: &Status) -> Option<u64> {
 }
 
 fn lag_seconds(status: &Status, now: UnixMillis) -> Option<String> {
-    if lag_txids(status)? == 0 && status.state() == State::Replicating {
+    if lag_txids(status)? == 0 && status.is_level(now, Duration::ZERO) {
         return Some("0".to_owned());
     }
     Some(seconds((now.0 - status.last_sync?.0).max(0)))
@@ -236,7 +236,8 @@ mod tests {
             phase: Phase::Replicating,
             local_txid: Some(Txid(3)),
             replicated_txid: Some(Txid(3)),
-            last_sync: Some(UnixMillis(900_000)),
+            last_sync: Some(UnixMillis(1_006_000)),
+            idle_pause: Duration::from_secs(6),
             ..Status::default()
         };
         let level0 = Level0Files { eligible: 2, not_compacted: 3, too_recent: 4 };

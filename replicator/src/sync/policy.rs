@@ -35,6 +35,12 @@ pub fn checkpoint_due(facts: &CheckpointFacts, options: &Options) -> Option<Chec
 /// whose notification was lost.
 const EXAMINATION_TICKS: u32 = 5;
 
+/// Longest time between two examinations of a database that nothing happens to, with one tick to spare.
+#[must_use]
+pub fn idle_pause(interval: Duration) -> Duration {
+    interval.saturating_mul(EXAMINATION_TICKS + 1)
+}
+
 /// What the decision to examine the files depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExaminationFacts {

@@ -73,6 +73,8 @@ pub struct Status {
     pub wal_size: u64,
     /// When everything committed at that moment was durable in the store.
     pub last_sync: Option<UnixMillis>,
+    /// How old `last_sync` may become although all is well, because nothing happens to the database.
+    pub idle_pause: Duration,
     /// What has failed and has not been overcome.
     pub failures: Failures,
     /// Bytes of WAL frames copied since start.
@@ -102,6 +104,15 @@ impl Status {
             Phase::WaitingForDatabase => State::WaitingForDatabase,
             Phase::Replicating => State::Replicating,
         }
+    }
+
+    /// Whether everything that was committed up to `within` before `now` is in the store. That nothing is known to be
+    /// missing is not enough: the disk may have been hanging since.
+    #[must_use]
+    pub fn is_level(&self, now: UnixMillis, within: Duration) -> bool {
+        let within = i64::try_from(within.max(self.idle_pause).as_millis()).unwrap_or(i64::MAX);
+        let is_recent = self.last_sync.is_some_and(|last| now.0.saturating_sub(last.0) <= within);
+        self.state() == State::Replicating && is_recent
     }
 
     /// The failure that matters most of those that have not been overcome.
@@ -135,6 +146,15 @@ mod tests {
         assert_eq!((status.state(), status.error()), (State::Failing, Some("no copy")));
         status.failures.overcome(&[Work::Copy, Work::Snapshot]);
         assert_eq!((status.state(), status.error()), (State::Replicating, None));
+        (status.last_sync, status.idle_pause) = (Some(UnixMillis(1_000)), Duration::from_millis(500));
+        let is_level =
+            |status: &Status, now, within| status.is_level(UnixMillis(now), Duration::from_millis(within));
+        assert!(
+            is_level(&status, 1_500, 0) && !is_level(&status, 1_501, 0) && is_level(&status, 3_000, 2_000)
+        );
+        assert!(is_level(&status, 0, 0), "the clock was set back");
+        status.failures.note(Work::Upload, "away".to_owned(), &odd);
+        assert!(!is_level(&status, 1_000, 2_000));
         status.failures.note(Work::Session, "over".to_owned(), &odd);
         status.phase = Phase::Stopped;
         assert_eq!((status.state(), status.error()), (State::Stopped, Some("over")));

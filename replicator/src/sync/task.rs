@@ -29,7 +29,7 @@ use super::rival::Sight;
 use super::session::{self, LastRecord, Session, Start};
 use super::turns::Turns;
 use super::upload;
-use super::{Options, Phase, Status, base, maintain, place};
+use super::{Options, Phase, Status, base, maintain, place, policy};
 
 /// Longest wait between repeated failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
@@ -87,7 +87,8 @@ impl Shared {
         bucket: Arc<dyn Bucket>,
         turns: Turns,
     ) -> (Self, watch::Receiver<Status>) {
-        let (status, receiver) = watch::channel(Status::default());
+        let idle_pause = policy::idle_pause(options.monitor_interval);
+        let (status, receiver) = watch::channel(Status { idle_pause, ..Status::default() });
         let settings = compact::Settings {
             levels: options.levels.clone(),
             retention: Retention { snapshot: options.snapshot_retention, level0: options.l0_retention },
