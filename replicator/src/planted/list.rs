@@ -278,6 +278,13 @@ pub const BUGS: &[Bug] = &[
     ),
     bug(
         Part::Resume,
+        "asks-for-sixteen-ids",
+        "unit test",
+        "a full copy goes above everything although a rival is publishing the ids between",
+        "",
+    ),
+    bug(
+        Part::Resume,
         "resume-on-a-complete-log",
         "restore-valid",
         "copying goes on in a log whose uncopied frames are all copied back, so that it may restart without them",

@@ -76,7 +76,11 @@ impl Handle {
         let limit = time_for_final_sync(deadline).saturating_add(GRACE);
         match tokio::time::timeout(limit, &mut self.task).await {
             Ok(Ok(result)) => result,
-            Ok(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // Not passed on: the other databases of this process are to be stopped in order.
+            Ok(Err(error)) if error.is_panic() => Err(Error::new(
+                ErrorKind::Internal,
+                format!("replication of {} ended in a panic", self.upkeep.shared.options.db.display()),
+            )),
             Ok(Err(_)) => Err(Error::new(ErrorKind::Cancelled, "replication was cancelled")),
             Err(_) => Err(Error::new(
                 ErrorKind::Cancelled,

@@ -217,14 +217,22 @@ pub async fn run(
     snapshots: mpsc::Sender<SnapshotRequest>,
     mut requests: mpsc::Receiver<SnapshotRequest>,
 ) -> Result<()> {
+    let over = Over(&shared);
     let result = run_until_stopped(&shared, &mut stop, &snapshots, &mut requests).await;
-    shared.update(|status| {
-        status.phase = Phase::Stopped;
-        if let Err(error) = &result {
-            status.failures.note(Work::Session, error.to_string(), error);
-        }
-    });
+    if let Err(error) = &result {
+        shared.update(|status| status.failures.note(Work::Session, error.to_string(), error));
+    }
+    drop(over);
     result
+}
+
+/// However it ends, by a panic too, nobody is to think that it goes on.
+struct Over<'a>(&'a Shared);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.update(|status| status.phase = Phase::Stopped);
+    }
 }
 
 async fn run_until_stopped(

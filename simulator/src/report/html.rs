@@ -103,7 +103,7 @@ fn chart(events: &[Event], run_millis: u64) -> String {
     let height = LANES.len() as u64 * LANE_HEIGHT + AXIS;
     let (right, healed) = (LEFT + WIDTH + 12, x_of(run_millis, run_millis, end));
     let mut svg =
-        format!("<figure><svg viewBox=\"0 0 {right} {height}\" role=\"img\" aria-label=\"timeline\">");
+        format!("<figure><div><svg viewBox=\"0 0 {right} {height}\" role=\"img\" aria-label=\"timeline\">");
     let _ = write!(
         svg,
         "<rect class=\"after\" x=\"{healed}\" y=\"0\" width=\"{}\" height=\"{}\"/>",
@@ -126,7 +126,7 @@ fn chart(events: &[Event], run_millis: u64) -> String {
             point(&mut svg, n, event, x_of(event.at_millis, run_millis, end), y);
         }
     }
-    svg.push_str("</svg><figcaption>");
+    svg.push_str("</svg></div><figcaption>");
     for (mark, name, meaning) in MARKS {
         let _ = write!(
             svg,

@@ -24,6 +24,8 @@ pub(super) struct Mischief {
     pub(super) loses_snapshot: AtomicBool,
     /// It cannot be reached.
     pub(super) away: AtomicBool,
+    /// Whoever reaches for it panics.
+    pub(super) panics: AtomicBool,
     /// Streamed uploads are not taken yet.
     pub(super) holds: AtomicBool,
     /// Streamed uploads so far.
@@ -38,12 +40,14 @@ impl Mischief {
             taken: Mutex::new(None),
             loses_snapshot: AtomicBool::new(false),
             away: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
             holds: AtomicBool::new(false),
             uploads: AtomicU64::new(0),
         }
     }
 
     fn reach(&self) -> Result<&dyn Bucket> {
+        assert!(!self.panics.load(Ordering::SeqCst), "on purpose");
         if self.away.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::Transient, "memory: connection refused"));
         }

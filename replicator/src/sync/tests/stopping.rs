@@ -185,3 +185,20 @@ async fn a_second_replicator_of_the_same_machine_waits_for_the_first_to_end() {
     stop(second).await;
     world.assert_equal(&app).await;
 }
+
+/// It used to look as if it went on, and its stop took the final syncs of the other databases with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_is_an_end_that_is_told() {
+    let mut world = World::new();
+    let store = Arc::new(Mischief::none(&world.bucket));
+    world.bucket = Arc::clone(&store) as Arc<dyn Bucket>;
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    store.panics.store(true, Ordering::SeqCst);
+    insert(&app, 1);
+    until(&handle, "over", |status| status.state() == State::Stopped).await;
+    let error = handle.stop(Duration::from_secs(5)).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Internal && error.to_string().contains("panic"), "{error}");
+}
