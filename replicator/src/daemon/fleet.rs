@@ -28,7 +28,8 @@ pub struct Fleet {
     board: Board,
     turns: Turns,
     members: BTreeMap<PathBuf, Member>,
-    broken: Vec<Database>,
+    /// Those that could not be started, and why not the last time.
+    broken: BTreeMap<PathBuf, (Database, String)>,
     /// Whether a database went away whose replica is behind.
     left_behind: bool,
 }
@@ -51,15 +52,15 @@ impl Fleet {
             board,
             turns: Turns::default(),
             members: BTreeMap::new(),
-            broken: Vec::new(),
+            broken: BTreeMap::new(),
             left_behind: false,
         }
     }
 
-    /// Whether a database is being replicated.
+    /// Whether a database is being replicated, or is to be as soon as it can be.
     #[must_use]
     pub fn contains(&self, path: &Path) -> bool {
-        self.members.contains_key(path)
+        self.members.contains_key(path) || self.broken.contains_key(path)
     }
 
     /// Paths of the databases being replicated, sorted.
@@ -68,20 +69,31 @@ impl Fleet {
         self.members.keys().cloned().collect()
     }
 
-    /// Starts one. A failure is logged and remembered for
+    /// Starts one, unless it is there already; returns whether it was not. A failure is logged and remembered for
     /// [`Fleet::retry_broken`].
-    pub async fn start(&mut self, database: Database) {
-        let path = database.options.db.clone();
-        if self.contains(&path) {
-            return;
+    pub async fn start(&mut self, database: Database) -> bool {
+        let is_new = !self.contains(&database.options.db);
+        if is_new {
+            self.start_or_remember(database, None).await;
         }
+        is_new
+    }
+
+    async fn start_or_remember(&mut self, database: Database, before: Option<&str>) {
+        let path = database.options.db.clone();
         match self.try_start(&database).await {
             Ok(member) => {
+                self.broken.remove(&path);
                 self.members.insert(path, member);
             }
             Err(error) => {
-                tracing::error!(path = %path.display(), %error, "cannot start replication");
-                self.broken.push(database);
+                let why = error.to_string();
+                // It is tried again and again, and a log is finite.
+                if before != Some(why.as_str()) {
+                    tracing::error!(path = %path.display(), %error, "cannot start replication");
+                }
+                self.board.add_broken(path.clone(), &error);
+                self.broken.insert(path, (database, why));
             }
         }
     }
@@ -145,8 +157,8 @@ impl Fleet {
 
     /// Tries again what could not be started.
     pub async fn retry_broken(&mut self) {
-        for database in std::mem::take(&mut self.broken) {
-            self.start(database).await;
+        for (database, why) in self.broken.values().cloned().collect::<Vec<_>>() {
+            self.start_or_remember(database, Some(&why)).await;
         }
     }
 
@@ -186,6 +198,9 @@ impl Fleet {
     /// Stops one whose file is gone, once it has noticed that itself: until then it has the file open, and a stop would
     /// fail. Returns whether it was stopped. If its replica is behind, [`Fleet::stop`] will say so.
     pub async fn remove(&mut self, path: &Path) -> bool {
+        if self.broken.remove(path).is_some() {
+            self.board.remove(path);
+        }
         let Some(member) = self.members.get(path) else { return true };
         let state = member.handle.status().borrow().state();
         if !matches!(state, State::WaitingForDatabase | State::Stopped) {
@@ -193,10 +208,14 @@ impl Fleet {
         }
         self.board.remove(path);
         if let Some(Member { handle, stop_timeout, .. }) = self.members.remove(path) {
+            // Until it is known better: a signal may come meanwhile.
+            let before = std::mem::replace(&mut self.left_behind, true);
             match handle.stop(stop_timeout).await {
-                Ok(()) => tracing::info!(path = %path.display(), "database is gone, replication stopped"),
+                Ok(()) => {
+                    self.left_behind = before;
+                    tracing::info!(path = %path.display(), "database is gone, replication stopped");
+                }
                 Err(error) => {
-                    self.left_behind = true;
                     tracing::error!(path = %path.display(), %error, "database is gone, its replica is behind");
                 }
             }

@@ -13,6 +13,8 @@ pub mod process;
 mod restore;
 mod watch;
 
+use std::collections::BTreeSet;
+
 use crate::bucket::Opener;
 use crate::config::{Config, Directory, Entry};
 use crate::error::{Error, ErrorKind, Result};
@@ -93,7 +95,7 @@ enum Wake {
     ChildExited(std::io::Result<ChildExit>),
     Finished(Result<()>),
     AllEnded,
-    Look,
+    Looked,
 }
 
 impl Daemon {
@@ -134,11 +136,18 @@ impl Daemon {
             }
         }
         self.serve_metrics(&config).await;
+        // Databases with an entry of their own first: a directory in which they lie does not start them again.
+        let mut directories = Vec::new();
         for entry in config.databases {
             match entry {
-                Entry::Database(database) => self.fleet.start(database).await,
-                Entry::Directory(directory) => self.start_directory(directory).await?,
+                Entry::Database(database) => {
+                    self.fleet.start(database).await;
+                }
+                Entry::Directory(directory) => directories.push(directory),
             }
+        }
+        for directory in directories {
+            self.start_directory(directory).await?;
         }
         if let Some(words) = words {
             let child = launch
@@ -167,11 +176,16 @@ impl Daemon {
             );
             return Err(Error::new(ErrorKind::NotFound, message));
         }
+        let mut own = BTreeSet::new();
         for relative in databases {
-            self.fleet.start(directory.database(&relative)).await;
+            let database = directory.database(&relative);
+            let path = database.options.db.clone();
+            if self.fleet.start(database).await {
+                own.insert(path);
+            }
         }
         if directory.watch {
-            self.watched.push(Watched::new(directory, aliases));
+            self.watched.push(Watched::new(directory, own, aliases));
         }
         Ok(())
     }
@@ -210,10 +224,7 @@ impl Daemon {
         let mut failure = None;
         loop {
             let event = match self.wake(signals, work.as_mut()).await {
-                Wake::Look => {
-                    self.look().await;
-                    continue;
-                }
+                Wake::Looked => continue,
                 Wake::Signal(signal) => {
                     tracing::info!(?signal, "signal received, shutting down");
                     Event::Signal(signal)
@@ -269,6 +280,7 @@ impl Daemon {
         work: Option<&mut BoxFuture<'static, Result<()>>>,
     ) -> Wake {
         let looks = !self.watched.is_empty() || self.fleet.has_broken();
+        let all_ended = self.fleet.all_ended();
         let child = async {
             match &mut self.child {
                 Some(child) => child.wait().await,
@@ -281,21 +293,27 @@ impl Daemon {
                 None => std::future::pending().await,
             }
         };
-        let all_ended = self.fleet.all_ended();
+        // Beside the others: a disk that hangs must not keep a signal from being heard. But an end that the look itself
+        // brings about is none.
+        let look = async {
+            tokio::select! {
+                biased;
+                () = all_ended, if !self.all_ended => return Wake::AllEnded,
+                () = tokio::time::sleep(watch::LOOK), if looks => {}
+                else => std::future::pending().await,
+            }
+            self.fleet.retry_broken().await;
+            for watched in &mut self.watched {
+                watched.look(&self.host, &mut self.fleet).await;
+            }
+            Wake::Looked
+        };
         tokio::select! {
             biased;
             signal = signals.next() => Wake::Signal(signal),
             exit = child => Wake::ChildExited(exit),
             result = work => Wake::Finished(result),
-            () = all_ended, if !self.all_ended => Wake::AllEnded,
-            () = tokio::time::sleep(watch::LOOK), if looks => Wake::Look,
-        }
-    }
-
-    async fn look(&mut self) {
-        self.fleet.retry_broken().await;
-        for watched in &mut self.watched {
-            watched.look(&self.host, &mut self.fleet).await;
+            wake = look => wake,
         }
     }
 

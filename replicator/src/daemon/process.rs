@@ -12,7 +12,8 @@ use crate::host::BoxFuture;
 pub struct ProcessSignals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
-    hangup: unix::Signal,
+    /// Not under `nohup`, which is there to keep it from ending us.
+    hangup: Option<unix::Signal>,
 }
 
 impl ProcessSignals {
@@ -24,7 +25,11 @@ impl ProcessSignals {
         Ok(Self {
             interrupt: unix::signal(unix::SignalKind::interrupt())?,
             terminate: unix::signal(unix::SignalKind::terminate())?,
-            hangup: unix::signal(unix::SignalKind::hangup())?,
+            hangup: if is_ignored(libc::SIGHUP) {
+                None
+            } else {
+                Some(unix::signal(unix::SignalKind::hangup())?)
+            },
         })
     }
 }
@@ -32,13 +37,29 @@ impl ProcessSignals {
 impl Signals for ProcessSignals {
     fn next(&mut self) -> BoxFuture<'_, Signal> {
         Box::pin(async {
+            let hangup = async {
+                match &mut self.hangup {
+                    Some(hangup) => hangup.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 Some(()) = self.interrupt.recv() => Signal::Interrupt,
                 Some(()) = self.terminate.recv() => Signal::Terminate,
-                Some(()) = self.hangup.recv() => Signal::Hangup,
+                Some(()) = hangup => Signal::Hangup,
                 else => std::future::pending().await,
             }
         })
+    }
+}
+
+/// Whether whoever started this process had it ignore a signal.
+fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action only the current one is written, to a place of its type; all zeros is a value of it.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
     }
 }
 

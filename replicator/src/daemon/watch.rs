@@ -16,6 +16,9 @@ pub const LOOK: Duration = Duration::from_secs(2);
 /// A directory, and what was found in it at the last look.
 pub struct Watched {
     directory: Directory,
+    /// Databases (absolute paths) that were started because they were found here. Others below the same directory have an
+    /// entry of their own and are not ours to stop.
+    own: BTreeSet<PathBuf>,
     /// Databases (absolute paths) that were missing at the last look; gone if they are missing again.
     missing: BTreeSet<PathBuf>,
     /// Whether the last look failed, so that a lasting failure is logged once.
@@ -25,11 +28,11 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Begins with a directory whose databases are already started, with these second names in it.
+    /// Begins with a directory in which `own` were found and started, with these second names in it.
     #[must_use]
-    pub fn new(directory: Directory, aliases: Vec<PathBuf>) -> Self {
+    pub fn new(directory: Directory, own: BTreeSet<PathBuf>, aliases: Vec<PathBuf>) -> Self {
         let aliases = aliases.into_iter().collect();
-        Self { directory, missing: BTreeSet::new(), failed: false, aliases }
+        Self { directory, own, missing: BTreeSet::new(), failed: false, aliases }
     }
 
     /// Starts what is new and stops what is gone. A directory that cannot be read changes nothing.
@@ -56,19 +59,20 @@ impl Watched {
         self.aliases = aliases;
         let present: BTreeSet<PathBuf> =
             databases.iter().map(|relative| self.directory.path.join(relative)).collect();
-        let mine = |path: &PathBuf| path.starts_with(&self.directory.path);
-        let mut absent: BTreeSet<PathBuf> =
-            fleet.paths().into_iter().filter(mine).filter(|path| !present.contains(path)).collect();
+        let mut absent: BTreeSet<PathBuf> = self.own.difference(&present).cloned().collect();
         for gone in absent.intersection(&self.missing).cloned().collect::<Vec<_>>() {
             if fleet.remove(&gone).await {
                 absent.remove(&gone);
+                self.own.remove(&gone);
             }
         }
         self.missing = absent;
         for relative in databases {
             let database = self.directory.database(&relative);
-            if !fleet.contains(&database.options.db) {
-                tracing::info!(path = %database.options.db.display(), "found a new database");
+            let path = database.options.db.clone();
+            if !fleet.contains(&path) {
+                tracing::info!(path = %path.display(), "found a new database");
+                self.own.insert(path);
                 fleet.start(database).await;
             }
         }

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::operations::Operations;
+use crate::error::Error;
 use crate::host::UnixMillis;
 use crate::replica::Level0Files;
-use crate::sync::Status;
+use crate::sync::{Failures, Status, Work};
 
 /// Counts the level-0 files of a replica at a time; `None` while they are not known.
 pub type CountLevel0 = Arc<dyn Fn(UnixMillis) -> Option<Level0Files> + Send + Sync>;
@@ -53,6 +54,14 @@ impl Board {
     /// Shows a database.
     pub fn add(&self, path: PathBuf, status: watch::Receiver<Status>, level0: CountLevel0) {
         self.lock().insert(path, Member { status, level0 });
+    }
+
+    /// Shows a database that cannot be started: it fails, and there is no heartbeat.
+    pub fn add_broken(&self, path: PathBuf, error: &Error) {
+        let mut failures = Failures::default();
+        failures.note(Work::Session, error.to_string(), error);
+        let (_, status) = watch::channel(Status { failures, ..Status::default() });
+        self.add(path, status, Arc::new(|_| None));
     }
 
     /// Shows it no longer.

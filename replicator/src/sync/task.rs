@@ -373,7 +373,12 @@ impl Life {
             })
             .await;
         (self.previous, self.lock) = (previous, lock);
-        let (session, staged) = match start? {
+        let start = start?;
+        if !matches!(start, Start::Absent) {
+            // It may have been waited for.
+            shared.update(|status| status.phase = Phase::Starting);
+        }
+        let (session, staged) = match start {
             Start::Absent => return Ok(Ended::Absent),
             Start::Ready { session, .. } if self.base.is_some() => {
                 let (source, last) = session.into_source();
@@ -453,7 +458,6 @@ impl Life {
             shared.push(file, planted!("claim-for-old-files", Some(shared.host.clock.now()), None));
         }
         shared.update(|status| {
-            status.phase = Phase::Starting;
             // Work that begins anew. What has not been copied has not been copied yet.
             status.failures.overcome(&[Work::Examine, Work::Checkpoint, Work::Tidy]);
             status.failures.overcome(&[Work::List, Work::Snapshot, Work::Compact, Work::Retain]);

@@ -49,15 +49,58 @@ fn the_same_file_by_two_paths_is_refused() {
     let desk = Desk::new();
     let _db = desk.app("app.db");
     std::os::unix::fs::symlink("app.db", desk.path("link.db")).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     desk.write(
         "c.yml",
-        "dbs:\n- {path: app.db, replica: {path: backup}}\n- {path: link.db, replica: {path: other}}\n",
+        &format!(
+            "addr: 127.0.0.1:{port}\ndbs:\n- {{path: app.db, replica: {{path: backup}}}}\n\
+             - {{path: link.db, replica: {{path: other}}}}\n"
+        ),
     );
     let process = desk.start(&["replicate", "-config", "c.yml"]);
     wait_for_text(&process, "full copy complete");
     wait_for_text(&process, "link.db is the same file as");
+    let failing = |name: &str, value: u8| {
+        let path = desk.path(name);
+        let path = path.parent().unwrap().canonicalize().unwrap().join(name);
+        format!("litestream_replica_failing{{db=\"{}\"}} {value}", path.display())
+    };
+    let metrics = scrape(port).unwrap();
+    assert!(metrics.contains(&failing("app.db", 0)) && metrics.contains(&failing("link.db", 1)), "{metrics}");
+    // It is tried again every two seconds.
+    std::thread::sleep(Duration::from_millis(4_500));
+    assert_eq!(process.output().matches("is the same file as").count(), 1, "{}", process.output());
     assert_eq!(process.terminate(PATIENCE).unwrap().code(), Some(1));
     assert!(!desk.path("other").exists());
+}
+
+/// The directory's look took it for one of its own that is gone, and nobody replicated it ever again.
+#[test]
+fn a_database_with_an_entry_of_its_own_is_left_alone_by_the_directory_around_it() {
+    let desk = Desk::new();
+    let _tenant = desk.app("data/a.db");
+    desk.write(
+        "c.yml",
+        "dbs:\n- dir: data\n  pattern: '*.db'\n  watch: true\n  replica: {path: backups}\n\
+         - {path: data/late.sqlite, replica: {path: late}}\n- {path: data/own.db, replica: {path: own}}\n",
+    );
+    let process = desk.start(&["replicate", "-config", "c.yml"]);
+    wait_for_text(&process, "full copy complete");
+    std::thread::sleep(Duration::from_millis(5_000));
+    let expected = [("data/late.sqlite", "late"), ("data/own.db", "own")];
+    for (name, replica) in expected {
+        insert(&desk.app(name), 3);
+        let files = || Some(std::fs::read_dir(desk.path(replica).join("ltx/0")).ok()?.count());
+        wait_for(name, PATIENCE, || files().filter(|&count| count > 0))
+            .unwrap_or_else(|error| panic!("{error}\n{}", process.output()));
+    }
+    assert!(!desk.path("backups/own.db").exists(), "its entry says where it goes");
+    let log = desk.path("log");
+    let ended = process.terminate(PATIENCE).unwrap();
+    assert_eq!(ended.code(), Some(0), "{}", std::fs::read_to_string(log).unwrap());
+    for (_, replica) in expected {
+        assert_eq!(desk.rows_in_replica(replica), 3, "{replica}");
+    }
 }
 
 /// The seventeenth used to wait, neither pinned nor copied, until the store had given an answer for the first.

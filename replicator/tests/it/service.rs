@@ -141,6 +141,25 @@ fn every_signal_ends_with_a_final_sync() {
     }
 }
 
+/// As under `nohup`, at the end of a terminal session.
+#[test]
+fn a_hangup_that_is_to_be_ignored_is_ignored() {
+    let desk = Desk::new();
+    let db = desk.app("app.db");
+    let url = format!("file://{}", desk.path("backup").display());
+    let program = env!("CARGO_BIN_EXE_replicator");
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh", program, "replicate", "app.db", &url]);
+    let mut process = Process::start(command.current_dir(desk.path("")), &desk.path("log")).unwrap();
+    wait_for_text(&process, "full copy complete");
+    process.signal(Signal::HangUp).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(process.is_running(), "{}", process.output());
+    insert(&db, 5);
+    assert_eq!(process.terminate(PATIENCE).unwrap().code(), Some(0));
+    assert_eq!(desk.rows_in_replica("backup"), 5);
+}
+
 #[test]
 fn the_signal_reaches_the_child_and_its_death_by_it_is_no_failure() {
     let desk = Desk::new();

@@ -1,12 +1,14 @@
 //! What a stop says, and how long it takes, when something is in its way.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex};
 
 use super::mischief::Mischief;
 use super::*;
 use crate::bucket::directory::DirectoryBucket;
 use crate::bucket::settings::DirectorySettings;
+use crate::error::ErrorKind;
 use crate::host::{DirEntry, Disk, DiskFile, FileMetadata, OpenMode, UnixMillis};
 
 /// It used to be a success: no database, nothing to do.
@@ -62,7 +64,7 @@ async fn without_time_a_final_sync_is_tried_once() {
     world.assert_equal(&app).await;
     let handle = world.start();
     settle(&handle).await;
-    store.away.store(true, std::sync::atomic::Ordering::SeqCst);
+    store.away.store(true, Ordering::SeqCst);
     insert(&app, 3);
     let stopping = tokio::time::timeout(Duration::from_secs(20), handle.stop(Duration::ZERO)).await;
     assert!(stopping.unwrap().unwrap_err().to_string().contains("connection refused"));
