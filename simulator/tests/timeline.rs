@@ -118,7 +118,7 @@ fn a_page_that_is_wrong_is_objected_to() {
     let styled = |style: &str| page.replace("</style>", &format!("{style}</style>"));
     let wrong = [
         (styled("table{width:3000px}"), "wider than the window"),
-        (styled("figure text{font-size:20px}"), "overlap"),
+        (styled("figure text{font-size:60px}"), "overlap"),
         (styled("a[href='#e1']{transform:translateY(34px)}"), "lane"),
         (styled("a[href='#e1']{display:none}"), "on no lane"),
         (styled(".Fault path{fill:var(--promise)}"), "looks like"),
