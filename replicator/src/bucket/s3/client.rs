@@ -136,7 +136,8 @@ impl Client {
     {
         let start = Instant::now();
         let epoch = self.credentials.epoch();
-        let result = send(self.sdk().client).await.map_err(|error| Failure::from_sdk(error).signed_in(epoch));
+        let Sdk { region, client } = self.sdk();
+        let result = send(client).await.map_err(|error| Failure::from_sdk(error).signed(epoch, &region));
         tracing::debug!(
             operation = request.operation,
             bucket = self.bucket,
@@ -189,8 +190,7 @@ impl Client {
         tried: &mut Tried,
     ) -> Result<(), Failure> {
         let once = |tried: &mut bool| !std::mem::replace(tried, true);
-        let region = self.sdk().region;
-        let helped = match failure.cure(&region, self.host.clock.now()) {
+        let helped = match failure.cure(self.host.clock.now()) {
             Cure::None => false,
             Cure::Reconnect if once(&mut tried.reconnect) => true,
             Cure::Region(region) if self.dialect.follows_region && once(&mut tried.region) => {
@@ -226,10 +226,16 @@ impl Client {
         if helped { Ok(()) } else { Err(failure) }
     }
 
+    /// Signs for `region` from now on. Requests that were on their way together are all told of it, and only the first
+    /// answer finds the old region still in use.
     fn follow(&self, region: String) {
+        let mut sdk = self.sdk.lock().unwrap_or_else(PoisonError::into_inner);
+        if sdk.region == region {
+            return;
+        }
         tracing::info!(bucket = self.bucket, region, "the store names another region for this bucket");
         let client = build(&self.host, &self.dialect, &region, &self.http, &self.credentials);
-        *self.sdk.lock().unwrap_or_else(PoisonError::into_inner) = Sdk { region, client };
+        *sdk = Sdk { region, client };
     }
 
     /// `s3://bucket/key` for messages.

@@ -25,7 +25,7 @@ pub(super) struct Failure {
     pub request_id: Option<Box<str>>,
     /// How long the store asks to wait.
     pub retry_after: Option<Duration>,
-    /// Region that the store names.
+    /// Region that the store names, if it is not the one that the request was signed for.
     pub region: Option<Box<str>>,
     /// The store's time.
     pub date: Option<UnixMillis>,
@@ -107,9 +107,10 @@ impl Failure {
         failure
     }
 
-    /// Notes which credentials signed the request.
-    pub(super) fn signed_in(self, epoch: u64) -> Self {
-        Self { epoch, ..self }
+    /// Notes which credentials signed the request, and for which region: by the time the answer is judged, another
+    /// request may have changed both.
+    pub(super) fn signed(self, epoch: u64, region: &str) -> Self {
+        Self { epoch, region: self.region.filter(|named| **named != *region), ..self }
     }
 
     /// An answer whose content is not acceptable; may be asked for again.
@@ -162,8 +163,8 @@ impl Failure {
         self.status == Some(404) && !self.is_code(&["NoSuchBucket"])
     }
 
-    /// What may help, given the region signed for and our time.
-    pub(super) fn cure(&self, region: &str, now: UnixMillis) -> Cure {
+    /// What may help, given our time.
+    pub(super) fn cure(&self, now: UnixMillis) -> Cure {
         match self.cause {
             Cause::Transport { permanent: true, .. } | Cause::Local => return Cure::None,
             Cause::Transport { stale: true, .. } => return Cure::Reconnect,
@@ -174,7 +175,7 @@ impl Failure {
             Cause::Answered => {}
         }
         if matches!(self.status, Some(301 | 307 | 400 | 403))
-            && let Some(named) = self.region.as_deref().filter(|named| *named != region)
+            && let Some(named) = self.region.as_deref()
         {
             return Cure::Region(named.to_owned());
         }

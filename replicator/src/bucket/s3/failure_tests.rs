@@ -36,17 +36,17 @@ fn answers_by_status_and_code() {
         (507, "", Cure::Wait, Exhausted),
     ] {
         let failure = answered(status, code);
-        assert_eq!((failure.cure("r", UnixMillis(0)), failure.kind()), (cure, kind), "{status} {code}");
+        assert_eq!((failure.cure(UnixMillis(0)), failure.kind()), (cure, kind), "{status} {code}");
     }
 }
 
 #[test]
 fn regions_are_followed_once_they_differ() {
-    let mut failure = answered(301, "PermanentRedirect");
-    assert_eq!(failure.cure("us-east-1", UnixMillis(0)), Cure::None);
-    failure.region = Some("eu-west-1".into());
-    assert_eq!(failure.cure("us-east-1", UnixMillis(0)), Cure::Region("eu-west-1".into()));
-    assert_eq!(failure.cure("eu-west-1", UnixMillis(0)), Cure::None);
+    let named = || Failure { region: Some("eu-west-1".into()), ..answered(301, "PermanentRedirect") };
+    let cure = |failure: Failure| failure.cure(UnixMillis(0));
+    assert_eq!(cure(answered(301, "PermanentRedirect").signed(0, "us-east-1")), Cure::None);
+    assert_eq!(cure(named().signed(0, "us-east-1")), Cure::Region("eu-west-1".into()));
+    assert_eq!(cure(named().signed(0, "eu-west-1")), Cure::None);
     assert_eq!(element("<Error><Region>eu-west-1</Region></Error>", "Region"), Some("eu-west-1"));
 }
 

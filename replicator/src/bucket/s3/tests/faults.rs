@@ -110,26 +110,37 @@ async fn a_connection_closed_while_unused_costs_no_attempt() {
     bucket.head("a").await.unwrap();
 }
 
-#[tokio::test]
-async fn the_region_that_the_store_names_is_followed() {
+/// A store in eu-west-1 that names its region to those who sign for us-east-1, once `together` of them have asked.
+async fn elsewhere(together: usize) -> (Loopback, SocketAddr) {
     let dialect = Dialect { region: Some("eu-west-1".to_owned()), ..Dialect::default() };
     let loopback = serve(dialect).await;
     // This server refuses the wrong region without naming the right one, so a proxy in front does.
     let target = loopback.address();
-    let address = raw(move |mut client| async move {
-        let mut head = vec![0; 16 * 1024];
-        let n = client.read(&mut head).await.unwrap_or(0);
-        if String::from_utf8_lossy(&head[..n]).contains("/us-east-1/s3/") {
-            let answer = "HTTP/1.1 400 Bad Request\r\nx-amz-bucket-region: eu-west-1\r\ncontent-length: 0\r\n\
-                          connection: close\r\n\r\n";
-            let _ = client.write_all(answer.as_bytes()).await;
-            return;
+    let strayed = Arc::new(tokio::sync::Barrier::new(together));
+    let address = raw(move |mut client| {
+        let strayed = Arc::clone(&strayed);
+        async move {
+            let mut head = vec![0; 16 * 1024];
+            let n = client.read(&mut head).await.unwrap_or(0);
+            if String::from_utf8_lossy(&head[..n]).contains("/us-east-1/s3/") {
+                strayed.wait().await;
+                let answer = "HTTP/1.1 400 Bad Request\r\nx-amz-bucket-region: eu-west-1\r\ncontent-length: 0\r\n\
+                              connection: close\r\n\r\n";
+                let _ = client.write_all(answer.as_bytes()).await;
+                return;
+            }
+            let mut server = tokio::net::TcpStream::connect(target).await.unwrap();
+            server.write_all(&head[..n]).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
         }
-        let mut server = tokio::net::TcpStream::connect(target).await.unwrap();
-        server.write_all(&head[..n]).await.unwrap();
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
     })
     .await;
+    (loopback, address)
+}
+
+#[tokio::test]
+async fn the_region_that_the_store_names_is_followed() {
+    let (_loopback, address) = elsewhere(1).await;
     let bucket = open_at(format!("http://{address}"), |_| {}).await;
     assert_eq!(bucket.list("", None).await.unwrap(), []);
     // A region that was given is not second-guessed.
@@ -138,6 +149,16 @@ async fn the_region_that_the_store_names_is_followed() {
     let error = bucket.list("", None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.message().contains("set region to eu-west-1"), "{error}");
+}
+
+#[tokio::test]
+async fn requests_that_went_out_together_all_follow_the_region() {
+    let (_loopback, address) = elsewhere(3).await;
+    let bucket = open_at(format!("http://{address}"), |_| {}).await;
+    let lists = futures::future::join_all((0..3).map(|_| bucket.list("", None))).await;
+    for list in lists {
+        assert_eq!(list.unwrap(), []);
+    }
 }
 
 #[tokio::test]
