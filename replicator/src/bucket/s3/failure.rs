@@ -159,6 +159,14 @@ impl Failure {
         matches!(self.status, Some(501 | 405)) || self.is_code(&["NotImplemented", "MethodNotAllowed"])
     }
 
+    /// Whether the answer may be about a header that the store does not take, and not about the moment, the
+    /// credentials or the body.
+    pub(super) fn may_refuse_header(&self) -> bool {
+        let is_about_else =
+            self.is_code(&PASSING) || self.is_code(&EXPIRED) || self.is_code(&BROKEN_ON_THE_WAY);
+        self.is_not_implemented() || (self.status == Some(400) && !is_about_else)
+    }
+
     pub(super) fn is_not_found(&self) -> bool {
         self.status == Some(404) && !self.is_code(&["NoSuchBucket"])
     }
@@ -280,6 +288,10 @@ const SKEW_MS: i64 = 10 * 60 * 1000;
 
 /// Codes of credentials that were good once.
 const EXPIRED: [&str; 3] = ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"];
+
+/// Codes of bodies that did not arrive as they were sent.
+const BROKEN_ON_THE_WAY: [&str; 4] =
+    ["BadDigest", "IncompleteBody", "InvalidDigest", "XAmzContentSHA256Mismatch"];
 
 /// Codes of failures that pass, whatever their status.
 const PASSING: [&str; 14] = [

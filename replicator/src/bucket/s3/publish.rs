@@ -99,15 +99,20 @@ impl Publication<'_> {
     pub(super) async fn create(&self) -> Result<PutOutcome> {
         let mut attempts = Attempts::new(self.client);
         let mut must_look = self.way == Way::Complete || self.trust() != Belief::Holds;
+        // Whether the condition may be what the last attempt was refused for: the next one goes without.
+        let mut refused = false;
         loop {
             if must_look && let Some(outcome) = self.read_back().await? {
                 return Ok(attempts.meaning(outcome));
             }
-            let conditional = self.trust() != Belief::Useless;
+            let without = std::mem::take(&mut refused);
+            let conditional = !without && self.trust() != Belief::Useless;
             let mut failure = match (self.send)(conditional).await {
                 Ok(()) => {
                     if conditional {
                         self.probe().await;
+                    } else if without {
+                        self.distrust();
                     }
                     return Ok(PutOutcome::Written);
                 }
@@ -121,12 +126,8 @@ impl Publication<'_> {
                 }
                 // It was there and is gone, or reads lag behind: ask again, within the budget.
                 failure = Failure::bad_answer("the key was reported as taken, but nothing is there");
-            } else if conditional && self.trust() == Belief::Unknown && refuses_condition(&failure) {
-                tracing::debug!(
-                    bucket = self.client.bucket,
-                    "If-None-Match is refused, looking before writing"
-                );
-                self.client.trust.set(self.way, Belief::Useless);
+            } else if conditional && self.trust() == Belief::Unknown && failure.may_refuse_header() {
+                refused = true;
                 continue;
             }
             must_look |= failure.is_ambiguous();
@@ -158,6 +159,15 @@ impl Publication<'_> {
 
     fn trust(&self) -> Belief {
         self.client.trust.get(self.way)
+    }
+
+    /// Notes that the object was taken without the condition right after it was refused with it. That alone tells a
+    /// refused condition from a request that would have been refused anyway.
+    fn distrust(&self) {
+        if self.trust() == Belief::Unknown {
+            tracing::debug!(bucket = self.client.bucket, "If-None-Match is refused, looking before writing");
+            self.client.trust.set(self.way, Belief::Useless);
+        }
     }
 
     /// Compares what is under the key, if anything, with what was sent.
@@ -208,11 +218,6 @@ impl Attempts {
             other => other,
         }
     }
-}
-
-/// Whether an answer may be about the header. If it is not, the request without it fails the same way.
-fn refuses_condition(failure: &Failure) -> bool {
-    failure.is_not_implemented() || failure.status == Some(400)
 }
 
 /// A request that writes `bytes` to `key`.

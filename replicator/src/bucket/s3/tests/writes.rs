@@ -66,6 +66,27 @@ async fn stores_that_ignore_or_refuse_the_condition_are_looked_at_first() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_is_not_about_the_condition_does_not_turn_it_off() {
+    // How often the store says so, and whether the object is written in spite of it.
+    for (code, times, written) in [
+        ("RequestTimeout", 1, true),
+        ("ExpiredToken", 1, false),
+        ("IncompleteBody", 1, false),
+        ("BadDigest", 1, false),
+        // This may be about the condition, but so it is refused without it as well.
+        ("InvalidRequest", 2, false),
+    ] {
+        let (loopback, bucket) = world().await;
+        let answer = Outcome::Refuse(ErrorAnswer::new(400, code));
+        script(&loopback, Verb::PutObject, std::iter::repeat_n(answer, times));
+        let result = put(&*bucket, "a", "x").await;
+        assert_eq!(result.is_ok(), written, "{code}: {result:?}");
+        put(&*bucket, "b", "x").await.unwrap();
+        assert!(bucket.capabilities().create_if_absent, "{code}");
+    }
+}
+
+#[tokio::test]
 async fn an_unknown_outcome_is_read_back() {
     let loopback = serve(Dialect::default()).await;
     let bucket = open(impatient(&loopback)).await;
