@@ -2,7 +2,7 @@
 //!
 //! The only module allowed to touch them; it must not contain decisions.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -57,11 +57,8 @@ fn unix_millis(time: std::time::SystemTime) -> UnixMillis {
 struct OsEntropy;
 
 impl Entropy for OsEntropy {
-    #[expect(clippy::disallowed_methods, reason = "this is the replacement")]
     fn fill(&self, buffer: &mut [u8]) {
-        std::fs::File::open("/dev/urandom")
-            .and_then(|mut file| file.read_exact(buffer))
-            .expect("/dev/urandom is readable on every supported system");
+        getrandom::getrandom(buffer).expect("the kernel of every supported system gives random bytes");
     }
 }
 
