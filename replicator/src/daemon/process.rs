@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use tokio::signal::unix;
 
 use super::outside::{Child, ChildExit, Launch, Signal, Signals};
-use crate::host::BoxFuture;
+use crate::host::{BoxFuture, descriptors};
 
 /// Signals sent to this process. From its creation on they do not end the process any more.
 pub struct ProcessSignals {
@@ -69,8 +69,9 @@ pub struct ProcessLaunch;
 impl Launch for ProcessLaunch {
     fn launch(&self, words: &[String]) -> io::Result<Box<dyn Child>> {
         let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let child = tokio::process::Command::new(program).args(arguments).spawn()?;
-        Ok(Box::new(ProcessChild(child)))
+        let mut command = tokio::process::Command::new(program);
+        descriptors::give_back_limit(command.args(arguments));
+        Ok(Box::new(ProcessChild(command.spawn()?)))
     }
 }
 

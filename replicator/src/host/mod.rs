@@ -5,6 +5,7 @@
 //! already controls; *decisions* about time use [`Clock`].
 
 mod brief;
+pub mod descriptors;
 pub mod heap;
 #[cfg(target_os = "linux")]
 mod inotify;

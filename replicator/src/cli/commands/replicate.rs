@@ -8,6 +8,7 @@ use crate::config::{self, Config, Entry};
 use crate::daemon::process::{ProcessLaunch, ProcessSignals};
 use crate::daemon::{self, Once, Options, Outside};
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::descriptors;
 use crate::observe::log;
 
 pub(super) fn run(context: &Context<'_>, args: &Replicate) -> Result<Outcome> {
@@ -37,6 +38,7 @@ pub(super) fn run(context: &Context<'_>, args: &Replicate) -> Result<Outcome> {
     for warning in &config.warnings {
         tracing::warn!(config = config.source.as_ref().map(|path| path.display().to_string()), "{warning}");
     }
+    descriptors::raise_limit();
 
     let code = block_on(async {
         let mut signals =
