@@ -6,6 +6,7 @@
 
 mod brief;
 pub mod descriptors;
+mod dial;
 pub mod heap;
 #[cfg(target_os = "linux")]
 mod inotify;

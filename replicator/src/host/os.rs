@@ -8,9 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::brief::BriefWork;
+use super::dial::TcpDial;
 use super::{
-    Blocking, BoxFuture, Clock, Dial, DirEntry, Disk, DiskFile, Entropy, FileMetadata, Host, OpenMode,
-    Stream, UnixMillis, Watch, Work,
+    Blocking, BoxFuture, Clock, DirEntry, Disk, DiskFile, Entropy, FileMetadata, Host, OpenMode, UnixMillis,
+    Watch, Work,
 };
 
 /// The real host. Its blocking pool has the size given to the tokio runtime's builder.
@@ -21,7 +22,7 @@ pub fn host() -> Host {
         disk: Arc::new(OsDisk),
         entropy: Arc::new(OsEntropy),
         blocking: Arc::new(ThreadPool::default()),
-        dial: Arc::new(TcpDial),
+        dial: Arc::new(TcpDial::default()),
         watch: watch(),
         vfs: None,
     }
@@ -81,18 +82,6 @@ impl Blocking for ThreadPool {
 
     fn run_brief(&self, work: Work) -> BoxFuture<'static, ()> {
         self.brief.run(work)
-    }
-}
-
-struct TcpDial;
-
-impl Dial for TcpDial {
-    fn dial<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
-        Box::pin(async move {
-            let stream = tokio::net::TcpStream::connect((host, port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
-        })
     }
 }
 
