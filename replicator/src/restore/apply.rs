@@ -144,6 +144,8 @@ impl Applier {
             Some(state) => Ok(state.commit),
             None => {
                 // The first file, a whole database, or a new page size (then `check_growth` demands every page).
+                // What was complete is no more: if this file vanishes half-way, nothing may go on from there.
+                self.complete = None;
                 self.temp.file().set_len(0).map_err(|error| self.temp.error("empty", error))?;
                 Ok(0)
             }

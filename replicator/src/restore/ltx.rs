@@ -36,11 +36,18 @@ pub(super) async fn restore(
     let (mut files, cut): (Vec<File>, Vec<File>) =
         files.iter().cloned().partition(|file| file.size >= MIN_FILE_LEN);
     let want = want(context, &mut files).await?;
+    let mut is_newest = want == Want::Newest;
+    let mut gap = None;
     if let (Target::Timestamp(time), Want::Exactly(txid)) = (context.options.target, want) {
+        is_newest = plan::restorable(&files).last() == Some(&txid);
+        gap = moment::gap_before(context.bucket.as_ref(), &mut files, txid, time).await?;
         moment::leave_out_later(context.bucket.as_ref(), &mut files, txid, time).await?;
     }
-    let chosen = progress.continue_with(context, &files, want);
-    let chosen: Arc<[File]> = mind_the_cut(context, want, chosen, &cut)?.into();
+    let chosen = match gap {
+        Some(gap) => Err(no_plan_error(context, gap)),
+        None => progress.continue_with(context, &files, want),
+    };
+    let chosen: Arc<[File]> = mind_the_cut(context, is_newest, chosen, &cut)?.into();
     let plan = describe(progress.applied.iter().chain(chosen.iter()));
     if context.options.dry_run {
         // The times between which the state was found are not confirmed: that can take as long as a restore.
@@ -64,9 +71,10 @@ pub(super) async fn restore(
 }
 
 /// An error that names a cut object, if that is why there is no plan, or why the newest state seems older than it is.
+/// What time a cut object is of nobody can tell, so it also spoils a point in time after every other file.
 fn mind_the_cut(
     context: Context<'_>,
-    want: Want,
+    is_newest: bool,
     chosen: Result<Vec<File>>,
     cut: &[File],
 ) -> Result<Vec<File>> {
@@ -76,16 +84,16 @@ fn mind_the_cut(
         return chosen;
     };
     let what = format!("{} has {} bytes, too few for an LTX file", first.key, first.size);
-    match (chosen, want, end) {
-        (Ok(chosen), Want::Exactly(_), _) => Ok(chosen),
-        (Ok(_), Want::Newest, end) => {
+    match chosen {
+        Ok(chosen) if !is_newest => Ok(chosen),
+        Ok(_) => {
             let end = end.unwrap_or_default();
             Err(context.replica_error(
                 ErrorKind::Corrupt,
                 format_args!("{what}; the newest state without it is -txid {end}"),
             ))
         }
-        (Err(error), ..) => Err(Error::new(ErrorKind::Corrupt, format!("{}; {what}", error.message()))),
+        Err(error) => Err(Error::new(ErrorKind::Corrupt, format!("{}; {what}", error.message()))),
     }
 }
 
@@ -128,14 +136,16 @@ impl Progress {
             applier.restart();
             self.applied.clear();
         }
-        plan::plan(files, want, None).map_err(|no_plan| {
-            let kind = match no_plan {
-                NoPlan::Empty | NoPlan::Unreachable { .. } => ErrorKind::NotFound,
-                NoPlan::NoBase { .. } | NoPlan::Gap { .. } => ErrorKind::Corrupt,
-            };
-            context.replica_error(kind, no_plan)
-        })
+        plan::plan(files, want, None).map_err(|no_plan| no_plan_error(context, no_plan))
     }
+}
+
+fn no_plan_error(context: Context<'_>, no_plan: NoPlan) -> Error {
+    let kind = match no_plan {
+        NoPlan::Empty | NoPlan::Unreachable { .. } => ErrorKind::NotFound,
+        NoPlan::NoBase { .. } | NoPlan::Gap { .. } => ErrorKind::Corrupt,
+    };
+    context.replica_error(kind, no_plan)
 }
 
 async fn fetch_and_apply(
@@ -153,7 +163,7 @@ async fn fetch_and_apply(
     while let Some(Fetched { object, last, chunks, len }) = fetcher.next().await? {
         let mut applier = progress.applier.take().expect("put back after each piece");
         let all = files.clone();
-        let before = applier.complete.map(|state| state.txid);
+        let before = progress.applied.last().map(|file| file.name.max);
         let work = move || applier.push(&all[object], &chunks, last).map(|()| applier);
         // On an error the unfinished file is removed here, on the blocking thread.
         let pushed = context.host.blocking(work).await;

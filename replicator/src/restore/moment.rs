@@ -74,6 +74,23 @@ pub(super) async fn state_before(
     })
 }
 
+/// The gap behind `state`, if it hides states from before `time`: then `state` only seems to be the newest of them.
+/// Notes the time of the file behind the gap for [`confirm`].
+pub(super) async fn gap_before(
+    bucket: &dyn Bucket,
+    files: &mut [plan::File],
+    state: Txid,
+    time: UnixMillis,
+) -> Result<Option<plan::NoPlan>, Failure> {
+    let is_last = plan::restorable(files).last() == Some(&state);
+    let Some(missing) = plan::gap_after(files, state).filter(|_| is_last) else { return Ok(None) };
+    let beyond = files.iter_mut().filter(|file| file.name.max > state);
+    let first = beyond.min_by_key(|file| (file.name.min, file.name.max, file.name.level));
+    let file = first.expect("a gap has a file behind it");
+    let is_hidden = capture_time(bucket, file).await? < time;
+    Ok(is_hidden.then_some(plan::NoPlan::Gap { reached: state, missing }))
+}
+
 /// Leaves out snapshots that say of themselves to be of `time` or later, if `state` can be had without them.
 ///
 /// The file of level 0 dates a transaction. A snapshot that bears the same number may be of another state: it was left
@@ -108,7 +125,11 @@ pub(super) async fn leave_out_later(
 /// only has the time of the snapshot.
 async fn captured(bucket: &dyn Bucket, files: &mut [plan::File], state: Txid) -> Result<UnixMillis, Failure> {
     let file = files.iter_mut().filter(|file| file.name.max == state).min_by_key(|file| file.name.level);
-    let file = file.expect("a restorable state is the end of a file");
+    capture_time(bucket, file.expect("a restorable state is the end of a file")).await
+}
+
+/// Reads the time in the header of `file`, and notes it there.
+async fn capture_time(bucket: &dyn Bucket, file: &mut plan::File) -> Result<UnixMillis, Failure> {
     let header = read_header(bucket, file).await.map_err(|error| Failure::of_object(&file.key, error))?;
     file.captured = Some(header.timestamp);
     Ok(header.timestamp)

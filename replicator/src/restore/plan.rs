@@ -159,7 +159,7 @@ pub(super) fn plan(files: &[File], want: Want, have: Option<Txid>) -> Result<Vec
 }
 
 /// The missing transactions, if files exist that start beyond what `reached` accepts.
-fn gap_after(files: &[File], reached: Txid) -> Option<(Txid, Txid)> {
+pub(super) fn gap_after(files: &[File], reached: Txid) -> Option<(Txid, Txid)> {
     let beyond = files.iter().map(|file| file.name).filter(|name| name.max > reached);
     let next = beyond.map(|name| name.min).min()?;
     Some((reached.next(), Txid(next.0 - 1)))

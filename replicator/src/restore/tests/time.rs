@@ -67,6 +67,48 @@ async fn a_snapshot_of_a_later_time_does_not_stand_for_the_transaction_of_the_sa
     assert_eq!(page(&files[1..], 5000).await, 9);
 }
 
+/// What was lost hides states from before the time; the one before the gap must not pass for the newest of them.
+#[tokio::test]
+async fn a_gap_before_the_time_is_an_error_and_one_after_it_is_not() {
+    let files = [file(9, (1, 5), 512, 1, &[(1, 1)]), l0(7, 512, 1, &[(1, 2)]), l0(8, 512, 1, &[(1, 3)])];
+    let bucket = replica(&files).await;
+    for time in [5001, 7000] {
+        assert_eq!(at(&bucket, time).await.unwrap(), Some(Txid(5)), "before {time}");
+    }
+    for time in [7001, i64::MAX] {
+        let error = at(&bucket, time).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(error, @"cannot restore from memory:: transactions 0000000000000006 to 0000000000000006 are in no LTX file, although later ones exist; the newest state before the gap is -txid 0000000000000005");
+        }
+    }
+}
+
+/// The time of the file behind a gap decides like any other, so it is held to its checksum.
+#[tokio::test]
+async fn a_damaged_time_behind_a_gap_is_reported() {
+    let mut later = l0(7, 512, 1, &[(1, 2)]);
+    let mut bytes = later.bytes.to_vec();
+    bytes[HEADER_TIME + 5] ^= 1;
+    later.bytes = bytes.into();
+    let bucket = replica(&[file(9, (1, 5), 512, 1, &[(1, 1)]), later]).await;
+    let error = at(&bucket, 7001).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains("0000/0000000000000007"), "{error}");
+}
+
+/// Nobody can tell the time of a cut file: it may be what was asked for.
+#[tokio::test]
+async fn a_cut_file_behind_the_newest_state_is_named() {
+    let mut cut = l0(7, 512, 1, &[(1, 2)]);
+    cut.bytes = cut.bytes.slice(..50);
+    let bucket = replica(&[l0(5, 512, 1, &[(1, 1)]), file(9, (1, 6), 512, 1, &[(1, 1)]), cut]).await;
+    let error = at(&bucket, 6001).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains("0000/0000000000000007"), "{error}");
+    assert!(error.message().contains("-txid 0000000000000006"), "{error}");
+}
+
 /// RR-06: requests grow with the logarithm of the files, not with the files.
 #[tokio::test]
 async fn few_headers_are_read() {

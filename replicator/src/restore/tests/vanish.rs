@@ -103,6 +103,40 @@ async fn a_half_applied_file_that_nothing_replaces_is_undone() {
     assert_eq!(wrong.map(|(page, _)| page), None, "this page is from the vanished file");
 }
 
+/// A new plan began a whole database anew, which emptied the file, and that vanished half-way too: what was applied
+/// before is no longer there to go on from.
+#[tokio::test]
+async fn a_half_applied_whole_database_is_no_state_to_continue_from() {
+    const PAGES: u32 = 200;
+    let base = file(9, (1, 3), 65536, PAGES, &(1..=PAGES).map(|page| (page, 3)).collect::<Vec<_>>());
+    let newer = file_of(9, (1, 6), 65536, PAGES, (1..=PAGES).map(|page| (page, noise(65536, page))));
+    assert!(newer.bytes.len() as u64 > 3 * fetch::PIECE_LEN);
+    let small = [4, 5, 6].map(|txid| l0(txid, 65536, PAGES, &[(PAGES, 6)]));
+    let [four, five, six] = small;
+    let inner = replica(&[base, four, five, six]).await;
+    let change = inner.clone();
+    let (pieces, once) = (std::sync::atomic::AtomicUsize::new(0), AtomicBool::new(false));
+    let bucket = FaultyBucket::get(&inner, move |_, key| {
+        if key == newer.key && pieces.fetch_add(1, Ordering::SeqCst) == 2 {
+            block_on(change.delete(std::slice::from_ref(&newer.key))).unwrap();
+        }
+        if key != self::key(0, 4, 4) || once.swap(true, Ordering::SeqCst) {
+            return Get::Normal;
+        }
+        let (bytes, condition) = (newer.bytes.clone(), PutCondition::IfAbsent);
+        block_on(change.put(&newer.key, bytes, condition, PutOptions::default())).unwrap();
+        Get::Fails(ErrorKind::NotFound)
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { parallelism: 1.try_into().unwrap(), ..options(&dir) };
+    let bucket: Arc<dyn Bucket> = bucket;
+    let (report, image) = restored(&bucket, options).await;
+    assert_eq!(report.plan.txid, Some(Txid(6)));
+    let expected = |page: u32| if page == PAGES { 6 } else { 3 };
+    let wrong = (1..=PAGES).zip(image.chunks(65536)).find(|(page, data)| data[0] != expected(*page));
+    assert_eq!(wrong.map(|(page, _)| page), None, "this page was lost");
+}
+
 /// DL-15: the base itself is removed by retention; a newer one is there by then.
 #[tokio::test]
 async fn a_vanished_base_is_replaced_by_a_newer_one() {
