@@ -91,7 +91,8 @@ fn journal_holds_data(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
     Ok(file.read_full_at(&mut start, 0)? == start.len() && start == MAGIC)
 }
 
-/// The file being built, as `<output>.tmp`. Removed when dropped, unless it was published.
+/// The file being built, as `<output>.tmp`. Removed when dropped, unless it was published or
+/// is all there is.
 pub(super) struct TempFile {
     disk: Arc<dyn Disk>,
     output: PathBuf,
@@ -124,6 +125,10 @@ impl TempFile {
     pub(super) fn create(disk: Arc<dyn Disk>, output: &Path) -> Result<Self> {
         let created_dirs = Created::parents_of(disk.clone(), output)?;
         let scratch = Scratch::create(disk.clone(), output, "")?;
+        // A killed restore of a 0.3.x replica left these too, and this one may be of another format.
+        for suffix in [Scratch::OBJECT, Scratch::WAL] {
+            Scratch::remove_stale(disk.as_ref(), &Scratch::path(output, suffix))?;
+        }
         let facts = scratch.file.metadata().map_err(|error| scratch.error("look at", error))?;
         Ok(Self {
             disk,
@@ -162,26 +167,47 @@ impl TempFile {
         // Again: the application may have started meanwhile, and a database that is new by now is not ours to take.
         let existing = look(self.disk.as_ref(), &self.output)?;
         check_replaceable(self.disk.as_ref(), &self.output, existing, force)?;
+        // Before anything is removed: what lies there may not be a database at all by now.
+        self.check_identity()?;
         self.keep_owner_of_replaced()?;
-        self.remove_replaced()?;
-        let path = self.path();
-        let now = self.disk.metadata(path).map_err(|error| self.error("look at", error))?;
-        if (now.device, now.inode) != self.identity {
-            let message = format!(
-                "{} was replaced by another process during the restore: is another restore running?",
-                path.display()
-            );
-            self.keep();
-            return Err(Error::new(ErrorKind::Conflict, message));
+        let mut has_removed = false;
+        if let Err(error) = self.remove_replaced(&mut has_removed).and_then(|()| self.rename()) {
+            return Err(if has_removed { self.kept(error) } else { error });
         }
-        let renamed = self.disk.rename(path, &self.output);
-        let what = format!("rename {} to", path.display());
-        renamed.map_err(|error| io_error(&what, &self.output, error))?;
         self.keep();
         if planted!("restored-name-not-synced") {
             return Ok(());
         }
         sync_dir(self.disk.as_ref(), parent(&self.output))
+    }
+
+    fn check_identity(&mut self) -> Result<()> {
+        let path = self.path();
+        let now = self.disk.metadata(path).map_err(|error| self.error("look at", error))?;
+        if (now.device, now.inode) == self.identity {
+            return Ok(());
+        }
+        let message = format!(
+            "{} was replaced by another process during the restore: is another restore running?",
+            path.display()
+        );
+        self.keep();
+        Err(Error::new(ErrorKind::Conflict, message))
+    }
+
+    fn rename(&self) -> Result<()> {
+        let what = format!("rename {} to", self.path().display());
+        let renamed = self.disk.rename(self.path(), &self.output);
+        renamed.map_err(|error| io_error(&what, &self.output, error))
+    }
+
+    /// What was to be replaced is gone: the new file must not go as well.
+    fn kept(&mut self, error: Error) -> Error {
+        self.keep();
+        let (path, output) = (self.path().display(), self.output.display());
+        error.context(format_args!(
+            "what was to be replaced is removed; the restored database is complete as {path}: rename it to {output}"
+        ))
     }
 
     /// From here on there is nothing of ours to remove.
@@ -200,18 +226,17 @@ impl TempFile {
             .map_err(|error| self.error("set permissions of", error))
     }
 
-    fn remove_replaced(&self) -> Result<()> {
-        let mut removed = false;
+    fn remove_replaced(&self, has_removed: &mut bool) -> Result<()> {
         for suffix in planted!("stale-log-left", &[""][..], &["", "-wal", "-journal", "-shm"][..]) {
             let path = with_suffix(&self.output, suffix);
             let gone = optional(self.disk.remove_file(&path));
             if gone.map_err(|error| io_error("remove", &path, error))?.is_some() {
-                removed = true;
+                *has_removed = true;
                 // Each removal is durable before the next, or a power loss could bring back the log alone.
                 sync_dir(self.disk.as_ref(), parent(&self.output))?;
             }
         }
-        if removed {
+        if *has_removed {
             tracing::info!(output = %self.output.display(), "removed what the restored database replaces");
         }
         Ok(())
@@ -227,14 +252,28 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
+    /// Suffix of the packed object of a 0.3.x replica.
+    pub(super) const OBJECT: &str = "-object";
+    /// Suffix of the log of a 0.3.x replica.
+    pub(super) const WAL: &str = "-wal";
+
     /// Creates it as `<output>.tmp<suffix>`; its directory must exist.
     pub(super) fn create(disk: Arc<dyn Disk>, output: &Path, suffix: &str) -> Result<Self> {
-        let path = with_suffix(output, &format!(".tmp{suffix}"));
-        // What a killed restore left behind is removed, not overwritten: if its process still lives, it notices.
-        optional(disk.remove_file(&path)).map_err(|error| io_error("remove the stale", &path, error))?;
+        let path = Self::path(output, suffix);
+        Self::remove_stale(disk.as_ref(), &path)?;
         let file = disk.open(&path, OpenMode::CreateNew);
         let file = file.map_err(|error| io_error("create", &path, error))?;
         Ok(Self { disk, path, file, is_kept: false })
+    }
+
+    fn path(output: &Path, suffix: &str) -> PathBuf {
+        with_suffix(output, &format!(".tmp{suffix}"))
+    }
+
+    /// What a killed restore left behind is removed, not overwritten: if its process still lives, it notices.
+    fn remove_stale(disk: &dyn Disk, path: &Path) -> Result<()> {
+        let removed = optional(disk.remove_file(path)).map(drop);
+        removed.map_err(|error| io_error("remove the stale", path, error))
     }
 
     /// Its content.

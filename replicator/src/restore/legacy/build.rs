@@ -48,8 +48,8 @@ impl Builder {
     /// Starts with an empty file.
     pub(super) fn new(disk: &Arc<dyn Disk>, output: &Path, identities: Identities) -> Result<Self> {
         let temp = TempFile::create(disk.clone(), output)?;
-        let packed = Arc::new(Scratch::create(disk.clone(), output, "-object")?);
-        let wal = Scratch::create(disk.clone(), output, "-wal")?;
+        let packed = Arc::new(Scratch::create(disk.clone(), output, Scratch::OBJECT)?);
+        let wal = Scratch::create(disk.clone(), output, Scratch::WAL)?;
         Ok(Self {
             temp,
             identities,

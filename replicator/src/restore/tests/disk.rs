@@ -75,6 +75,7 @@ async fn a_failing_step_leaves_nothing_new() {
         if let Err(error) = result {
             assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}");
             assert_nothing_new(dir, &options.output, case, replace, at);
+            assert_none_lost(&options.output, case, replace, &error);
             failed += 1;
         }
     })
@@ -89,13 +90,23 @@ fn assert_nothing_new(dir: &Path, output: &Path, case: &Case, replace: bool, at:
         assert_eq!(read(output), case.image, "step {at}");
         assert_eq!(left, ["a.db"], "step {at}");
     } else if replace {
-        let expected = ["a.db", "a.db-shm", "a.db-wal"];
+        let expected = ["a.db", "a.db-shm", "a.db-wal", "a.db.tmp"];
         assert!(left.iter().all(|name| expected.contains(&name.as_str())), "step {at}: {left:?}");
         // Never the old database without its log.
         let has = |name: &str| left.iter().any(|other| other == name);
         assert!(!has("a.db") || has("a.db-wal"), "step {at}: {left:?}");
     } else {
         assert!(left.is_empty() || names(dir).is_empty(), "step {at}: {left:?}");
+    }
+}
+
+/// Once the old database is removed the new one stays, under whatever name, and the error says where.
+fn assert_none_lost(output: &Path, case: &Case, replace: bool, error: &Error) {
+    let unfinished = output.with_extension("db.tmp");
+    assert_eq!(unfinished.is_file(), replace && !output.is_file(), "{error}");
+    if unfinished.is_file() {
+        assert_eq!(read(&unfinished), case.image);
+        assert!(error.message().contains(unfinished.to_str().unwrap()), "{error}");
     }
 }
 
@@ -158,4 +169,21 @@ async fn another_restore_to_the_same_output_is_noticed() {
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     second.publish(false).unwrap();
     assert_eq!(read(&output), b"second");
+}
+
+/// Two restores over one database: the first to end must not remove what the second may yet fail to replace.
+#[tokio::test]
+async fn a_restore_that_lost_its_file_removes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("a.db");
+    write(&output, b"old");
+    write(&dir.path().join("a.db-wal"), &[7; 100]);
+    let disk = crate::host::os::host().disk;
+    let first = super::super::output::TempFile::create(disk.clone(), &output).unwrap();
+    let second = super::super::output::TempFile::create(disk, &output).unwrap();
+    let error = first.publish(true).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    drop(second);
+    assert_eq!(read(&output), b"old");
+    assert_eq!(names(dir.path()), ["a.db", "a.db-wal"]);
 }

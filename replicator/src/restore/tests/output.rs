@@ -64,6 +64,17 @@ async fn leftovers_without_data_are_removed() {
     assert_eq!(names(dir.path()), ["a.db"]);
 }
 
+/// A restore of a 0.3.x replica was killed, and the next one is of LTX files.
+#[tokio::test]
+async fn what_a_killed_restore_of_either_format_left_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a.db.tmp", "a.db.tmp-object", "a.db.tmp-wal"] {
+        write(&dir.path().join(name), b"unfinished");
+    }
+    restore_golden(Options::new(dir.path().join("a.db"))).await.unwrap();
+    assert_eq!(names(dir.path()), ["a.db"]);
+}
+
 #[tokio::test]
 async fn a_database_that_appears_during_the_restore_is_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
