@@ -4,7 +4,7 @@ use super::legacy;
 use super::options::{Options, Target};
 use super::plan::File;
 use crate::bucket::{Bucket, KeyLayout};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::UnixMillis;
 use crate::replica::{LtxName, common_prefix};
 
@@ -15,6 +15,8 @@ pub(super) struct Listing {
     pub files: Vec<File>,
     /// 0.3.x generations.
     pub legacy: legacy::Inventory,
+    /// What is wrong with the name of an object among the generations.
+    misplaced: Option<Error>,
 }
 
 /// Where to restore from.
@@ -33,8 +35,9 @@ impl Listing {
     /// for an empty replica.
     pub(super) async fn read(bucket: &dyn Bucket) -> Result<Self> {
         let layout = bucket.layout();
-        let (files, legacy) = futures::try_join!(ltx_files(bucket, layout), legacy::Inventory::list(bucket))?;
-        let mut listing = Self { files, legacy };
+        let (files, (legacy, misplaced)) =
+            futures::try_join!(ltx_files(bucket, layout), legacy::Inventory::list(bucket))?;
+        let mut listing = Self { files, legacy, misplaced };
         if listing.files.is_empty() && listing.legacy.is_empty() {
             // A directory replica copied into a bucket, or the other way round, keeps the keys it had.
             let other = match layout {
@@ -52,14 +55,29 @@ impl Listing {
         Ok(listing)
     }
 
-    /// Chooses the format. Times are compared only here, and only those the store itself gave: the newer writer
-    /// wins, as in Litestream.
-    pub(super) fn source(&self, options: &Options) -> Source {
+    /// Chooses the format.
+    ///
+    /// # Errors
+    /// `Corrupt` for an object that cannot be placed among the generations, unless LTX files are restored: those do not
+    /// depend on it.
+    pub(super) fn source(&mut self, options: &Options) -> Result<Source> {
+        match (self.misplaced.take(), self.preferred(options)) {
+            (Some(error), Source::Ltx) => {
+                tracing::warn!(%error, "restoring from LTX files, so the 0.3.x generations do not matter");
+                Ok(Source::Ltx)
+            }
+            (Some(error), _) => Err(error),
+            (None, source) => Ok(source),
+        }
+    }
+
+    /// Times are compared only here, and only those the store itself gave: the newer writer wins, as in Litestream.
+    fn preferred(&self, options: &Options) -> Source {
         let named = options.legacy.generation.is_some() || options.legacy.index.is_some();
-        match (self.files.is_empty() && !named, self.legacy.is_empty()) {
+        match (self.files.is_empty(), self.legacy.is_empty()) {
             (true, true) => Source::Nothing,
+            _ if named => Source::Legacy,
             (true, false) => Source::Legacy,
-            (false, _) if named => Source::Legacy,
             (false, true) => Source::Ltx,
             (false, false) if self.legacy_is_newer(options.target) => Source::Legacy,
             (false, false) => Source::Ltx,

@@ -155,7 +155,7 @@ impl Context<'_> {
     ) -> Result<Report, Failure> {
         self.progress.step(Step::Listing);
         let mut listing = Listing::read(self.bucket.as_ref()).await?;
-        match listing.source(self.options) {
+        match listing.source(self.options)? {
             Source::Nothing if self.options.if_replica_exists => Ok(Report::NoReplica),
             Source::Nothing => {
                 let message = "it holds no backup: neither LTX files nor 0.3.x generations";

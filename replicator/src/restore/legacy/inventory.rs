@@ -32,31 +32,37 @@ pub(super) struct Generation {
 }
 
 impl Inventory {
-    /// Lists all generations. Complete or an error.
-    pub(in crate::restore) async fn list(bucket: &dyn Bucket) -> Result<Self> {
-        Self::parse(bucket.list(PREFIX, None).await?)
+    /// Lists all generations. Complete or an error. The other error is that of [`Inventory::parse`].
+    pub(in crate::restore) async fn list(bucket: &dyn Bucket) -> Result<(Self, Option<Error>)> {
+        Ok(Self::parse(bucket.list(PREFIX, None).await?))
     }
 
-    /// Sorts objects by what their names say.
-    ///
-    /// # Errors
-    /// `Corrupt` for a name that looks like data but cannot be placed: leaving it out could leave out commits.
-    pub(super) fn parse(objects: Vec<ObjectInfo>) -> Result<Self> {
+    /// Sorts objects by what their names say. The error is a `Corrupt` for the first name that looks like data but
+    /// cannot be placed: leaving it out could leave out commits, so the inventory must not be restored from.
+    pub(super) fn parse(objects: Vec<ObjectInfo>) -> (Self, Option<Error>) {
         let mut inventory = Self::default();
+        let mut misplaced = None;
         for object in objects {
-            let is_data = object.key.ends_with(".wal.lz4") || object.key.ends_with(".snapshot.lz4");
-            match Name::parse(&object.key) {
-                Some(name) => inventory.add(name, object)?,
-                None if is_data => {
-                    return Err(Error::new(
-                        ErrorKind::Corrupt,
-                        format!("{} is not a name that Litestream 0.3 gives: move it away", object.key),
-                    ));
-                }
-                None => tracing::debug!(key = object.key, "not part of the replica"),
+            if let Err(error) = inventory.place(object) {
+                misplaced.get_or_insert(error);
             }
         }
-        Ok(inventory)
+        (inventory, misplaced)
+    }
+
+    fn place(&mut self, object: ObjectInfo) -> Result<()> {
+        let is_data = object.key.ends_with(".wal.lz4") || object.key.ends_with(".snapshot.lz4");
+        match Name::parse(&object.key) {
+            Some(name) => self.add(name, object),
+            None if is_data => Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("{} is not a name that Litestream 0.3 gives: move it away", object.key),
+            )),
+            None => {
+                tracing::debug!(key = object.key, "not part of the replica");
+                Ok(())
+            }
+        }
     }
 
     fn add(&mut self, name: Name, object: ObjectInfo) -> Result<()> {
@@ -146,7 +152,7 @@ mod tests {
 
     #[test]
     fn names_of_every_width_are_placed() {
-        let inventory = Inventory::parse(vec![
+        let (inventory, misplaced) = Inventory::parse(vec![
             object("generations/00000000000000aa/snapshots/0000000a.snapshot.lz4"),
             object("generations/00000000000000aa/wal/0000000a_00000000.wal.lz4"),
             object("generations/00000000000000aa/wal/0000000a_fffff000.wal.lz4"),
@@ -154,8 +160,8 @@ mod tests {
             object("generations/00000000000000aa/wal/000000000000000b_0000000000000000.wal.lz4"),
             object("generations/00000000000000aa/wal/0000000a_00000000.wal.lz4.tmp"),
             object("generations/.DS_Store"),
-        ])
-        .unwrap();
+        ]);
+        assert!(misplaced.is_none(), "{misplaced:?}");
         let generation = &inventory.generations["00000000000000aa"];
         assert_eq!(generation.snapshots.keys().collect::<Vec<_>>(), [&10]);
         let places: Vec<_> = generation.segments.keys().copied().collect();
@@ -171,13 +177,13 @@ mod tests {
             "generations/aa/snapshots/0000000a.snapshot.lz4",
             "generations/00000000000000aa/wal/0000000a.snapshot.lz4",
         ] {
-            let error = Inventory::parse(vec![object(name)]).unwrap_err();
+            let error = Inventory::parse(vec![object(name)]).1.unwrap();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}");
         }
         let twice = vec![
             object("generations/00000000000000aa/snapshots/0000000a.snapshot.lz4"),
             object("generations/00000000000000aa/snapshots/000000000000000a.snapshot.lz4"),
         ];
-        assert!(Inventory::parse(twice).unwrap_err().message().contains("two spellings"));
+        assert!(Inventory::parse(twice).1.unwrap().message().contains("two spellings"));
     }
 }

@@ -297,3 +297,42 @@ async fn old_and_new_format_side_by_side() {
         }
     }
 }
+
+/// A stray name among the generations matters only to who restores from them.
+#[tokio::test]
+async fn an_object_that_cannot_be_placed_does_not_end_a_restore_from_ltx_files() {
+    let stray = "generations/aa/snapshots/0000000a.snapshot.lz4";
+    let only_stray: Arc<dyn Bucket> = Arc::new(MemoryBucket::new());
+    put(only_stray.as_ref(), stray, "x", 1).await;
+    let both = generations(&[(0xa, 10, 1, 5000)]).await;
+    put(both.as_ref(), stray, "x", 1).await;
+    for bucket in [&only_stray, &both] {
+        let dir = tempfile::tempdir().unwrap();
+        let error = restore(bucket, synthetic::options(&dir)).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Corrupt && error.message().contains(stray), "{error}");
+        let base = synthetic::file(9, (1, 2), 512, 1, &[(1, 1)]);
+        put(bucket.as_ref(), &base.key, base.bytes, 6000).await;
+        let (report, _) = restored(bucket, synthetic::options(&dir)).await;
+        assert_eq!(report.plan.format, Format::Ltx);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let generation = Some("000000000000000a".to_owned());
+    let legacy = LegacyOptions { generation, ..LegacyOptions::default() };
+    let error = restore(&both, Options { legacy, ..synthetic::options(&dir) }).await.unwrap_err();
+    assert!(error.message().contains(stray), "{error}");
+}
+
+#[tokio::test]
+async fn a_named_generation_of_an_empty_replica_is_no_replica() {
+    let bucket: Arc<dyn Bucket> = Arc::new(MemoryBucket::new());
+    for (generation, index) in [(Some("000000000000000a".to_owned()), None), (None, Some(1))] {
+        let dir = tempfile::tempdir().unwrap();
+        let legacy = LegacyOptions { generation, index, ..LegacyOptions::default() };
+        let options = Options { legacy, ..synthetic::options(&dir) };
+        let error = restore(&bucket, options.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.message().contains("it holds no backup"), "{error}");
+        let flagged = Options { if_replica_exists: true, ..options };
+        assert_eq!(restore(&bucket, flagged).await.unwrap(), Report::NoReplica);
+    }
+}
