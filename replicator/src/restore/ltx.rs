@@ -1,4 +1,5 @@
-//! Restoring from LTX files. What was applied before a file vanished is kept, if a new plan can continue from it.
+//! Restoring from LTX files. What was applied before a file vanished is kept, if a new plan can continue from it;
+//! a damaged file is done without, if others lead as far.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use super::report::{Format, Plan, PlannedFile, Report, Restored, Step};
 use super::{Context, Failure, finish};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ltx::{MIN_FILE_LEN, Txid};
+use crate::replica::Level;
 
 /// What survives a new plan.
 #[derive(Default)]
@@ -22,7 +24,19 @@ pub(super) struct Progress {
     pub applier: Option<Applier>,
     /// The files that are completely in it.
     applied: Vec<File>,
+    /// The files being applied after those.
+    chosen: Arc<[File]>,
+    damage: Option<Damage>,
     bytes_fetched: u64,
+}
+
+/// Objects found damaged, which others may stand for.
+struct Damage {
+    files: Vec<File>,
+    /// The transaction that a plan without them must reach: less would be an old state, silently.
+    end: Txid,
+    /// What is wrong with the first of them.
+    error: Error,
 }
 
 /// Restores or, in a dry run, plans. After a [`Failure::Vanished`] it can be called again with the same `progress`.
@@ -35,6 +49,8 @@ pub(super) async fn restore(
     // Objects too small to be LTX files are no files; other levels may cover them.
     let (mut files, cut): (Vec<File>, Vec<File>) =
         files.iter().cloned().partition(|file| file.size >= MIN_FILE_LEN);
+    files.retain(|file| !progress.is_spoiled(file));
+    progress.chosen = Arc::default();
     let want = want(context, &mut files).await?;
     let mut is_newest = want == Want::Newest;
     let mut gap = None;
@@ -48,6 +64,7 @@ pub(super) async fn restore(
         None => progress.continue_with(context, &files, want),
     };
     let chosen: Arc<[File]> = mind_the_cut(context, is_newest, chosen, &cut)?.into();
+    progress.check_end(&chosen)?;
     let plan = describe(progress.applied.iter().chain(chosen.iter()));
     if context.options.dry_run {
         // The times between which the state was found are not confirmed: that can take as long as a restore.
@@ -58,6 +75,7 @@ pub(super) async fn restore(
     }
     context.progress.step(Step::Fetching);
     context.progress.planned(&describe(chosen.iter()));
+    progress.chosen = chosen.clone();
     fetch_and_apply(context, &chosen, progress).await?;
     let applier = progress.applier.take().expect("a plan from nothing has at least one file");
     let database_bytes = finish::finish(context, applier.temp).await?;
@@ -119,6 +137,56 @@ async fn want(context: Context<'_>, files: &mut [File]) -> Result<Want, Failure>
 }
 
 impl Progress {
+    /// Goes on without a damaged object: the next plan leaves it out and begins from nothing.
+    ///
+    /// # Errors
+    /// `error`, if it is not one that is being applied.
+    pub(super) fn do_without(&mut self, key: &str, error: Error) -> Result<()> {
+        let damaged = self.chosen.iter().find(|file| file.key == key).cloned();
+        let (Some(file), Some(last)) = (damaged, self.chosen.last()) else { return Err(error) };
+        tracing::warn!(key, %error, "an object is damaged: looking for others that lead to the same state");
+        let end = last.name.max;
+        self.damage.get_or_insert(Damage { files: Vec::new(), end, error }).files.push(file);
+        self.restart();
+        Ok(())
+    }
+
+    /// Whether a file is damaged, or one of level 0 that a damaged one was preferred to: it may be of a failed attempt,
+    /// and of another state (see `plan`).
+    fn is_spoiled(&self, file: &File) -> bool {
+        let stood_for = |damaged: &File| {
+            file.name.level == Level::L0
+                && file.name.max == damaged.name.max
+                && (damaged.name.level == Level::SNAPSHOT || damaged.name.min == file.name.min)
+        };
+        let mut damaged = self.damage.iter().flat_map(|damage| &damage.files);
+        damaged.any(|damaged| damaged.key == file.key || stood_for(damaged))
+    }
+
+    /// Refuses a plan that reaches less than the one which a damaged object ended.
+    fn check_end(&mut self, chosen: &[File]) -> Result<()> {
+        let end = chosen.last().map(|file| file.name.max);
+        match self.damage.take_if(|damage| end < Some(damage.end)) {
+            Some(damage) => Err(damage.error),
+            None => Ok(()),
+        }
+    }
+
+    /// If there is no way around a damaged object, the damage is what matters.
+    pub(super) fn first_cause(&mut self, error: Error) -> Error {
+        match (self.damage.take(), error.kind()) {
+            (Some(damage), ErrorKind::Corrupt | ErrorKind::NotFound) => damage.error,
+            (_, _) => error,
+        }
+    }
+
+    fn restart(&mut self) {
+        if let Some(applier) = &mut self.applier {
+            applier.restart();
+        }
+        self.applied.clear();
+    }
+
     /// The files that lead from what is applied to `want`, or from nothing if that is impossible.
     fn continue_with(&mut self, context: Context<'_>, files: &[File], want: Want) -> Result<Vec<File>> {
         if let Some(applier) = &mut self.applier {
@@ -133,9 +201,8 @@ impl Progress {
                     return Ok(chosen);
                 }
             }
-            applier.restart();
-            self.applied.clear();
         }
+        self.restart();
         plan::plan(files, want, None).map_err(|no_plan| no_plan_error(context, no_plan))
     }
 }
@@ -167,7 +234,9 @@ async fn fetch_and_apply(
         let work = move || applier.push(&all[object], &chunks, last).map(|()| applier);
         // On an error the unfinished file is removed here, on the blocking thread.
         let pushed = context.host.blocking(work).await;
-        progress.applier = Some(pushed.map_err(|error| damaged(context, error, before))?);
+        let key = &files[object].key;
+        let pushed = pushed.map_err(|error| damaged(context, key, error, before));
+        progress.applier = Some(pushed?);
         progress.bytes_fetched += len;
         if last {
             progress.applied.push(files[object].clone());
@@ -178,12 +247,13 @@ async fn fetch_and_apply(
 }
 
 /// Says where a damaged file lies, and what can be had without it.
-fn damaged(context: Context<'_>, error: Error, before: Option<Txid>) -> Error {
+fn damaged(context: Context<'_>, key: &str, error: Error, before: Option<Txid>) -> Failure {
     if error.kind() != ErrorKind::Corrupt {
-        return error;
+        return error.into();
     }
     let advice = before.map(|txid| format!("; the newest state before this file is -txid {txid}"));
-    context.replica_error(ErrorKind::Corrupt, format_args!("{error}{}", advice.unwrap_or_default()))
+    let what = format!("{error}{}", advice.unwrap_or_default());
+    Failure::of_object(key, context.replica_error(ErrorKind::Corrupt, what))
 }
 
 fn describe<'a>(files: impl Iterator<Item = &'a File>) -> Plan {

@@ -60,6 +60,13 @@ enum Failure {
         /// What the store said.
         error: Error,
     },
+    /// The content of an object is wrong: others may lead to the same state.
+    Damaged {
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        error: Error,
+    },
     /// Anything else.
     Failed(Error),
 }
@@ -71,10 +78,11 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// A failed request for `key`.
+    /// A failed request for `key`, or what is wrong with its answer.
     fn of_object(key: &str, error: Error) -> Self {
         match error.kind() {
             ErrorKind::NotFound => Self::Vanished { key: key.to_owned(), error },
+            ErrorKind::Corrupt => Self::Damaged { key: key.to_owned(), error },
             _ => Self::Failed(error),
         }
     }
@@ -86,8 +94,8 @@ impl Failure {
 /// future is dropped, nothing is left behind.
 ///
 /// # Errors
-/// `NotFound` if the replica provably holds no state for the target; `Corrupt` if an object is damaged or ids are
-/// missing in between; `Usage` if the output may not be replaced; otherwise as the store or the disk says.
+/// `NotFound` if the replica provably holds no state for the target; `Corrupt` if an object that is
+/// needed is damaged or ids are missing in between; `Usage` if the output may not be replaced; otherwise as the store or the disk says.
 pub async fn run(
     host: &Host,
     bucket: Arc<dyn Bucket>,
@@ -99,7 +107,7 @@ pub async fn run(
         return Ok(Report::OutputExists);
     }
     let mut ltx = ltx::Progress::default();
-    let result = context.attempts(&mut ltx).await;
+    let result = context.attempts(&mut ltx).await.map_err(|error| ltx.first_cause(error));
     if let Some(unfinished) = ltx.applier.take() {
         context.discard(unfinished).await;
     }
@@ -126,7 +134,8 @@ impl Context<'_> {
             .await
     }
 
-    /// Lists, plans and applies, again and again as long as objects vanish in between.
+    /// Lists, plans and applies, again and again as long as objects vanish in between, or others stand for damaged
+    /// ones.
     async fn attempts(self, ltx: &mut ltx::Progress) -> Result<Report> {
         let started = Instant::now();
         let mut vanished = BTreeMap::<String, usize>::new();
@@ -135,6 +144,7 @@ impl Context<'_> {
             match self.attempt(ltx, &vanished, started).await {
                 Ok(report) => return Ok(report),
                 Err(Failure::Failed(error)) => return Err(error),
+                Err(Failure::Damaged { key, error }) => ltx.do_without(&key, error)?,
                 Err(Failure::Vanished { key, error }) if attempt < planted!("no-second-plan", 0, REPLANS) => {
                     attempt += 1;
                     tracing::warn!(key, %error, "an object vanished during the restore: planning again");

@@ -8,6 +8,7 @@ use super::faults::{FaultyBucket, Get, without};
 use super::*;
 use crate::bucket::read_all;
 use crate::host::os::host;
+use crate::ltx::Txid;
 
 async fn keys(bucket: &Arc<dyn Bucket>) -> Vec<String> {
     let objects = bucket.list("", None).await.unwrap();
@@ -61,8 +62,7 @@ async fn a_gap_is_named_with_what_is_restorable() {
     let dir = tempfile::tempdir().unwrap();
     let error = restore(&bucket, Options::new(dir.path().join("a.db"))).await.unwrap_err();
     insta::assert_snapshot!(error, @"cannot restore from memory:: transactions 0000000000000004 to 0000000000000004 are in no LTX file, although later ones exist; the newest state before the gap is -txid 0000000000000003");
-    let options =
-        Options { target: Target::Txid(crate::ltx::Txid(3)), ..Options::new(dir.path().join("a.db")) };
+    let options = Options { target: Target::Txid(Txid(3)), ..Options::new(dir.path().join("a.db")) };
     restored(&bucket, options).await;
 }
 
@@ -200,4 +200,54 @@ async fn only_a_complete_authorised_empty_listing_is_no_replica() {
     let cut = synthetic::File { bytes: cut.bytes.slice(..100), ..cut };
     let error = restore(&synthetic::replica(&[cut]).await, flagged()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+}
+
+/// A damaged object that others stand for is told, and no reason to fail; an older state would be one.
+#[tokio::test]
+async fn a_damaged_file_that_others_cover_does_not_end_the_restore() {
+    let files =
+        [(9, 1, 50), (1, 51, 75), (1, 76, 100), (9, 1, 100), (0, 101, 101)].map(|(level, min, max)| {
+            synthetic::file(level, (min, max), 512, 1, &[(1, u8::try_from(max).unwrap())])
+        });
+    let key = files[3].key.clone();
+    let bucket = synthetic::replica(&files).await;
+    let body = read_all(bucket.as_ref(), &key, u64::MAX).await.unwrap();
+    for at in [body.len() / 2, body.len() - 4] {
+        let mut damaged = body.to_vec();
+        damaged[at] ^= 0x40;
+        overwrite(&bucket, &key, damaged).await;
+        let dir = tempfile::tempdir().unwrap();
+        let (report, image) = restored(&bucket, synthetic::options(&dir)).await;
+        assert_eq!((report.plan.txid, image), (Some(Txid(101)), vec![101; 512]));
+        assert_eq!(names(dir.path()), ["a.db"]);
+    }
+    // Without the other way there, the damage is what is told.
+    let lost = without_one(&bucket, &files[2].key).await;
+    let dir = tempfile::tempdir().unwrap();
+    let error = restore(&lost, synthetic::options(&dir)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains(&key), "{error}");
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+/// A snapshot counts, not the file of level 0 that ends with it: that may be of a failed attempt.
+#[tokio::test]
+async fn a_damaged_snapshot_is_not_replaced_by_a_file_that_it_was_preferred_to() {
+    let one = || synthetic::l0(1, 512, 1, &[(1, 1)]);
+    let snapshot = synthetic::file(9, (1, 2), 512, 1, &[(1, 9)]);
+    let key = snapshot.key.clone();
+    let mut damaged = snapshot.bytes.to_vec();
+    let at = damaged.len() - 4;
+    damaged[at] ^= 0x40;
+    let snapshot = synthetic::File { bytes: damaged.into(), ..snapshot };
+    let bucket = synthetic::replica(&[one(), synthetic::l0(2, 512, 1, &[(1, 2)]), snapshot]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let error = restore(&bucket, synthetic::options(&dir)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains(&key), "{error}");
+}
+
+async fn overwrite(bucket: &Arc<dyn Bucket>, key: &str, body: Vec<u8>) {
+    let (condition, options) = (crate::bucket::PutCondition::Overwrite, Default::default());
+    bucket.put(key, body.into(), condition, options).await.unwrap();
 }
