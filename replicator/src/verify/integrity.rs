@@ -20,7 +20,8 @@ pub enum Depth {
 /// or `-shm` appears beside it, although its header says WAL mode.
 ///
 /// A check that cannot *run* (the schema uses a function or collation that only the application has) is a warning,
-/// not an error: it says nothing about the bytes.
+/// not an error: it says nothing about the bytes. So is a row that breaks a rule of the schema (`CHECK`, `NOT NULL`, a
+/// type): SQLite lets applications commit such rows, and what was committed is to be restored.
 ///
 /// # Errors
 /// `Corrupt` with SQLite's first findings; otherwise as opening or reading the file says.
@@ -30,10 +31,15 @@ pub fn check_integrity(vfs: Option<&str>, path: &Path, depth: Depth) -> Result<(
         Depth::Full => "integrity_check",
     };
     match run(vfs, path, pragma) {
-        Ok(findings) if findings == ["ok"] => Ok(()),
-        Ok(findings) => Err(Error::new(
+        Ok(Findings { damage, violations }) if damage.is_empty() => {
+            if let Some(finding) = violations.first() {
+                tracing::warn!(path = %path.display(), finding, "{pragma} finds rows that break the schema's rules");
+            }
+            Ok(())
+        }
+        Ok(Findings { damage, .. }) => Err(Error::new(
             ErrorKind::Corrupt,
-            format!("{pragma} of {} says: {}", path.display(), findings.join("; ")),
+            format!("{pragma} of {} says: {}", path.display(), damage.join("; ")),
         )),
         Err(rusqlite::Error::SqliteFailure(cause, Some(reason))) if cause.code == ErrorCode::Unknown => {
             tracing::warn!(path = %path.display(), reason, "{pragma} could not run");
@@ -51,7 +57,19 @@ pub fn check_integrity(vfs: Option<&str>, path: &Path, depth: Depth) -> Result<(
     }
 }
 
-fn run(vfs: Option<&str>, path: &Path, pragma: &str) -> rusqlite::Result<Vec<String>> {
+/// What SQLite finds, the first few of each kind.
+#[derive(Default)]
+struct Findings {
+    /// The file is not what SQLite writes.
+    damage: Vec<String>,
+    /// Rows that break a rule of the schema.
+    violations: Vec<String>,
+}
+
+/// A few findings tell as much as a thousand.
+const ENOUGH: usize = 5;
+
+fn run(vfs: Option<&str>, path: &Path, pragma: &str) -> rusqlite::Result<Findings> {
     let uri = immutable_uri(path);
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -59,10 +77,40 @@ fn run(vfs: Option<&str>, path: &Path, pragma: &str) -> rusqlite::Result<Vec<Str
         Some(vfs) => Connection::open_with_flags_and_vfs(uri, flags, vfs)?,
         None => Connection::open_with_flags(uri, flags)?,
     };
-    // A few findings tell as much as a thousand.
-    let mut statement = connection.prepare(&format!("PRAGMA {pragma}(5)"))?;
-    let findings = statement.query_map((), |row| row.get(0))?;
-    findings.collect()
+    let findings = look(&connection, pragma, ENOUGH)?;
+    if findings.violations.len() < ENOUGH {
+        return Ok(findings);
+    }
+    // They may have used up the limit before damage was found. The pages themselves come first and are sound, so that
+    // all other findings come one by one.
+    look(&connection, pragma, i32::MAX as usize)
+}
+
+fn look(connection: &Connection, pragma: &str, limit: usize) -> rusqlite::Result<Findings> {
+    let mut statement = connection.prepare(&format!("PRAGMA {pragma}({limit})"))?;
+    let mut rows = statement.query(())?;
+    let mut findings = Findings::default();
+    while let Some(row) = rows.next()? {
+        let finding: String = row.get(0)?;
+        let list = if is_violation(&finding) { &mut findings.violations } else { &mut findings.damage };
+        if finding != "ok" && list.len() < ENOUGH {
+            list.push(finding);
+        }
+        if findings.damage.len() == ENOUGH {
+            break;
+        }
+    }
+    Ok(findings)
+}
+
+/// By the texts in SQLite's `pragma.c`.
+fn is_violation(finding: &str) -> bool {
+    let starts = ["CHECK constraint failed in ", "NULL value in ", "NUMERIC value in ", "TEXT value in "];
+    let is_of_type = || {
+        let rest = finding.strip_prefix("non-").and_then(|rest| rest.split_once(' '));
+        rest.is_some_and(|(_, rest)| rest.starts_with("value in "))
+    };
+    starts.iter().any(|start| finding.starts_with(start)) || is_of_type()
 }
 
 /// `path` as a URI with `immutable=1`, every unusual byte escaped.
@@ -127,5 +175,43 @@ mod tests {
              UPDATE sqlite_schema SET sql = 'CREATE TABLE t (a CHECK (mine(a)))';",
         );
         check_integrity(None, &path, Depth::Quick).unwrap();
+    }
+
+    const BROKEN_RULES: &str = "CREATE TABLE c (a CHECK (a > 0)); CREATE TABLE n (a);
+        CREATE TABLE s (a INTEGER) STRICT; CREATE TABLE x (a TEXT); CREATE TABLE y (a INTEGER);
+        PRAGMA ignore_check_constraints = ON;
+        WITH RECURSIVE i(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 20) INSERT INTO c SELECT -i FROM i;
+        INSERT INTO n VALUES (NULL); INSERT INTO x VALUES (1); INSERT INTO y VALUES ('b');
+        PRAGMA writable_schema = ON;
+        UPDATE sqlite_schema SET sql = 'CREATE TABLE n (a NOT NULL)' WHERE name = 'n';";
+
+    #[test]
+    fn rows_that_break_the_rules_of_the_schema_are_not_damage() {
+        let (_dir, path) = database("a.db", BROKEN_RULES);
+        for depth in [Depth::Quick, Depth::Full] {
+            check_integrity(None, &path, depth).unwrap();
+        }
+    }
+
+    #[test]
+    fn many_broken_rules_do_not_hide_damage() {
+        // Whether SQLite begins with the oldest or the newest table, broken rules come first.
+        let sql = "CREATE TABLE z (a, b); CREATE INDEX i ON z (a); INSERT INTO z VALUES (1, 2);
+            CREATE TABLE d (a CHECK (a > 0)); INSERT INTO d SELECT a FROM c;
+            UPDATE sqlite_schema SET sql = 'CREATE INDEX i ON z (b)' WHERE name = 'i';";
+        let (_dir, path) = database("a.db", &format!("{BROKEN_RULES}{sql}"));
+        let error = check_integrity(None, &path, Depth::Full).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.message().contains("missing from index i"), "{error}");
+    }
+
+    #[test]
+    fn findings_about_types_are_told_from_those_about_indexes() {
+        for finding in ["non-INTEGER value in t.a", "NUMERIC value in t.a", "TEXT value in t.a"] {
+            assert!(is_violation(finding), "{finding}");
+        }
+        for finding in ["non-unique entry in index i", "row 1 missing from index i", "Page 3: never used"] {
+            assert!(!is_violation(finding), "{finding}");
+        }
     }
 }
