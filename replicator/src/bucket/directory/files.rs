@@ -250,12 +250,13 @@ impl Files {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(Error::io(format!("cannot list {}", path.display()), error)),
             };
+            let mut directories = Vec::new();
             for entry in entries {
                 let key = format!("{directory}{}", entry.name);
                 if entry.is_dir {
                     let below = key + "/";
                     if below.starts_with(prefix) || prefix.starts_with(&below) {
-                        pending.push(below);
+                        directories.push(below);
                     }
                 } else if key.starts_with(prefix)
                     && start_after.is_none_or(|start| key.as_str() > start)
@@ -264,6 +265,10 @@ impl Files {
                     objects.extend(self.object(key, &path.join(&entry.name))?);
                 }
             }
+            // The first name is read first. Data moves from level 0 upwards: read the other way round, what moves
+            // meanwhile would be in neither.
+            directories.sort_unstable_by(|a, b| b.cmp(a));
+            pending.extend(directories);
         }
         Ok(objects)
     }

@@ -109,3 +109,17 @@ async fn keys_cannot_leave_the_directory() {
     }
     assert!(names(root.path()).is_empty());
 }
+
+/// Compaction moves data upwards, and a listing takes a while: what moves meanwhile must not be missed.
+#[tokio::test]
+async fn level_0_is_read_before_the_levels_that_its_files_move_to() {
+    let root = tempfile::tempdir().unwrap();
+    let bucket = bucket(root.path());
+    let keys = ["ltx/9/a.ltx", "ltx/1/a.ltx", "ltx/0/a.ltx", "ltx/2/a.ltx"];
+    for key in keys {
+        put(&bucket, key, "x").await.unwrap();
+    }
+    let read: Vec<String> =
+        bucket.files.walk("", None).unwrap().into_iter().map(|object| object.key).collect();
+    assert_eq!(read, [keys[2], keys[1], keys[3], keys[0]]);
+}
