@@ -177,9 +177,9 @@ mod tests {
         check_integrity(None, &path, Depth::Quick).unwrap();
     }
 
-    const BROKEN_RULES: &str = "CREATE TABLE c (a CHECK (a > 0)); CREATE TABLE n (a); INSERT INTO n VALUES (NULL);
-        PRAGMA ignore_check_constraints = ON;
-        WITH RECURSIVE i(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 20) INSERT INTO c SELECT -i FROM i;
+    /// `CHECK` does not do here: SQLite leaves it out of the schema of a file that is opened for reading only.
+    const BROKEN_RULES: &str = "CREATE TABLE n (a);
+        WITH RECURSIVE i(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 20) INSERT INTO n SELECT NULL FROM i;
         PRAGMA writable_schema = ON;
         UPDATE sqlite_schema SET sql = 'CREATE TABLE n (a NOT NULL)' WHERE name = 'n';";
 
@@ -193,13 +193,11 @@ mod tests {
 
     #[test]
     fn many_broken_rules_do_not_hide_damage() {
-        // In which order SQLite looks at tables depends on their names: once the broken rules come first.
-        for table in ["a", "z"] {
-            let indexed = format!("CREATE TABLE {table} (a, b); CREATE INDEX i ON {table} (a);");
-            let row = format!("INSERT INTO {table} VALUES (1, 2);");
-            let other =
-                format!("UPDATE sqlite_schema SET sql = 'CREATE INDEX i ON {table} (b)' WHERE name = 'i';");
-            let (_dir, path) = database("a.db", &format!("{indexed}{row}{BROKEN_RULES}{other}"));
+        // SQLite begins with the oldest table or with the newest: once, the broken rules come first.
+        let indexed = "CREATE TABLE z (a, b); CREATE INDEX i ON z (a); INSERT INTO z VALUES (1, 2);";
+        let other = "UPDATE sqlite_schema SET sql = 'CREATE INDEX i ON z (b)' WHERE name = 'i';";
+        for (first, second) in [(indexed, BROKEN_RULES), (BROKEN_RULES, indexed)] {
+            let (_dir, path) = database("a.db", &format!("{first}{second}{other}"));
             let error = check_integrity(None, &path, Depth::Full).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
             assert!(error.message().contains("missing from index i"), "{error}");
