@@ -54,8 +54,9 @@ fn page() -> (String, Outcome) {
 }
 
 /// What the judge objects to in `page`.
+#[expect(clippy::disallowed_methods, reason = "the page is for a browser outside the simulation")]
 fn complaints(browser: &Path, page: &str, outcome: &Outcome, window: &str, scheme: &str) -> Vec<String> {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary directory");
     let file = folder.path().join("timeline.html");
     let hosts: BTreeSet<&str> = outcome.events.iter().map(|event| event.lane).collect();
     let expected = serde_json::json!({
@@ -67,7 +68,7 @@ fn complaints(browser: &Path, page: &str, outcome: &Outcome, window: &str, schem
         "</body>",
         &format!("<script>const expected = {expected};</script><script>{JUDGE}</script></body>"),
     );
-    std::fs::write(&file, judged).unwrap();
+    std::fs::write(&file, judged).expect("room for a page");
     // Bounded: a browser that hangs is a failure, not a wait.
     let output = Command::new("timeout")
         .arg("120")
@@ -85,7 +86,7 @@ fn complaints(browser: &Path, page: &str, outcome: &Outcome, window: &str, schem
         .args(["--virtual-time-budget=5000", "--dump-dom"])
         .arg(format!("file://{}", file.display()))
         .output()
-        .unwrap();
+        .expect("coreutils");
     let dom = String::from_utf8_lossy(&output.stdout);
     let verdict = dom.split_once("<pre id=\"verdict\">").and_then(|(_, rest)| rest.split_once("</pre>"));
     let Some((verdict, _)) = verdict else {

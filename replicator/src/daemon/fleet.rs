@@ -11,7 +11,7 @@ use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::discover::FileId;
+use super::identity::Identity;
 use crate::bucket::settings::{Ownership, Settings};
 use crate::bucket::{Bucket, Opener};
 use crate::config::Database;
@@ -38,8 +38,8 @@ pub struct Fleet {
 struct Member {
     handle: Handle,
     stop_timeout: Duration,
-    /// What its path named when it was started.
-    identity: Option<FileId>,
+    /// What its path stood for when it was started.
+    identity: Identity,
 }
 
 impl Fleet {
@@ -114,23 +114,15 @@ impl Fleet {
         Ok(Member { handle, stop_timeout, identity })
     }
 
-    /// What a path names. It must not be a second name of a member's file: whichever of the two is closed first would
-    /// drop the locks of both.
-    async fn identity(&self, path: &Path) -> Result<Option<FileId>> {
+    /// What a path stands for. It must not be a second name of a member's file.
+    async fn identity(&self, path: &Path) -> Result<Identity> {
         let (disk, path) = (self.host.disk.clone(), path.to_owned());
-        let seen: Vec<(PathBuf, FileId)> = self
-            .members
-            .iter()
-            .filter_map(|(other, member)| Some((other.clone(), member.identity?)))
-            .collect();
+        let seen: Vec<(PathBuf, Identity)> =
+            self.members.iter().map(|(other, member)| (other.clone(), member.identity.clone())).collect();
         let look = move || {
-            let Some(identity) = FileId::of(&*disk, &path) else { return Ok(None) };
-            // The member's file may be another one by now.
-            let is_same = |(other, seen): &&(PathBuf, FileId)| {
-                *seen == identity && FileId::of(&*disk, other) == Some(identity)
-            };
-            match seen.iter().find(is_same) {
-                None => Ok(Some(identity)),
+            let identity = Identity::of(&*disk, &path)?;
+            match seen.iter().find(|(other, seen)| seen.is_also(&identity, &*disk, other)) {
+                None => Ok(identity),
                 Some((other, _)) => Err(Error::new(
                     ErrorKind::Usage,
                     format!(

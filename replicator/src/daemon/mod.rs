@@ -6,6 +6,7 @@
 
 pub mod discover;
 mod fleet;
+mod identity;
 pub mod lifecycle;
 mod once;
 pub mod outside;
