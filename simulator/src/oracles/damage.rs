@@ -1,5 +1,5 @@
 //! Damage is reported, never returned: after an object was removed, cut or changed behind the store's back, a restore
-//! gives an error, or the newest state all the same because it did not need that object.
+//! gives an error, or the newest state all the same because it did not need that object or others stood for it.
 //!
 //! One thing nobody can notice from listings alone: that the object with the newest transaction is gone. Then the
 //! state before it must come out. And what a restore gave right before the damage is no wrong answer after it; whether
