@@ -1,6 +1,6 @@
 //! `replicate` as a service: signals, the child process, exit codes, directories, one-shot runs, metrics.
 
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
@@ -35,6 +35,7 @@ impl Desk {
         for name in ["LITESTREAM_CONFIG", "LOG_LEVEL"] {
             command.env_remove(name);
         }
+        hear_hangups(&mut command);
         command
     }
 
@@ -83,6 +84,19 @@ pub fn insert(db: &Connection, count: i64) {
 
 fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
+}
+
+/// Whoever runs the tests may have them ignore hangups (`nohup`), and children inherit that.
+fn hear_hangups(command: &mut Command) {
+    let reset = || {
+        // SAFETY: this is one system call, and has no effect on memory.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+        Ok(())
+    };
+    // SAFETY: between fork and exec nothing else is done.
+    unsafe {
+        command.pre_exec(reset);
+    }
 }
 
 pub fn wait_for_text(process: &Process, text: &str) {
