@@ -94,18 +94,23 @@ fn frame_len(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Restores a database from an inflated snapshot and the inflated segments from its index on.
+/// Restores a database from the inflated snapshot with this index and the inflated segments from it on, if any.
 ///
 /// # Errors
-/// If a segment is missing in the middle, or a log is not a WAL.
-pub fn restore(snapshot: &[u8], segments: &BTreeMap<(u64, u64), Vec<u8>>) -> Result<Vec<u8>, Defect> {
+/// If a segment is missing at the beginning or in the middle, or a log is not a WAL.
+pub fn restore(
+    first: u64,
+    snapshot: &[u8],
+    segments: &BTreeMap<(u64, u64), Vec<u8>>,
+) -> Result<Vec<u8>, Defect> {
     let mut image = snapshot.to_vec();
     let mut logs: Vec<(u64, Vec<u8>)> = Vec::new();
     for (&(index, offset), bytes) in segments {
         match logs.last_mut() {
             Some((current, log)) if *current == index && log.len() as u64 == offset => log.extend(bytes),
             Some((current, _)) if *current + 1 == index && offset == 0 => logs.push((index, bytes.clone())),
-            None if offset == 0 => logs.push((index, bytes.clone())),
+            // A later log was written to a database that this snapshot is not.
+            None if (index, offset) == (first, 0) => logs.push((index, bytes.clone())),
             _ => {
                 return Err(Defect::new(format!(
                     "a WAL segment is missing before index {index:08x} offset {offset:08x}"
@@ -179,7 +184,15 @@ mod tests {
     #[test]
     fn a_hole_between_segments_is_an_error() {
         let segments = BTreeMap::from([((0, 0), vec![0; 64]), ((0, 100), vec![0; 10])]);
-        let said = restore(&[], &segments).unwrap_err().to_string();
+        let said = restore(0, &[], &segments).unwrap_err().to_string();
         assert_eq!(said, "a WAL segment is missing before index 00000000 offset 00000064");
+    }
+
+    #[test]
+    fn a_log_is_not_laid_over_the_snapshot_of_another_index() {
+        let segments = BTreeMap::from([((2, 0), vec![0; 64])]);
+        let said = restore(1, &[], &segments).unwrap_err().to_string();
+        assert_eq!(said, "a WAL segment is missing before index 00000002 offset 00000000");
+        assert_eq!(restore(1, b"alone", &BTreeMap::new()).unwrap(), b"alone");
     }
 }

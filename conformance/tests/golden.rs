@@ -104,6 +104,19 @@ fn a_generation_of_0_3_with_a_missing_segment_is_broken() {
 }
 
 #[test]
+fn a_generation_of_0_3_without_the_log_of_its_snapshot_is_broken() {
+    let (copy, store) = copy_of("0.3.13-4096");
+    let wal = copy.path().join("generations/24a7e1693b7ea52a/wal");
+    for name in ["00000001_00000000.wal.lz4", "00000001_00001038.wal.lz4"] {
+        std::fs::remove_file(wal.join(name)).unwrap();
+    }
+    let found = broken(&store);
+    assert!(found[0].contains("a WAL segment is missing before index 00000002 offset 00000000"), "{found:?}");
+    std::fs::remove_dir_all(wal).unwrap();
+    assert_eq!(broken(&store), Vec::<String>::new(), "a snapshot alone is a state");
+}
+
+#[test]
 fn a_cut_file_is_refused_at_every_length() {
     let bytes = std::fs::read(set("0.5.17-512/ltx/0/0000000000000002-0000000000000002.ltx")).unwrap();
     for length in 0..bytes.len() {

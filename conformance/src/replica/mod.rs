@@ -196,7 +196,7 @@ impl<'a> Replica<'a> {
             }
         }
         let base = base.ok_or_else(|| Defect::new(format!("there is no snapshot {snapshot:08x}")))?;
-        legacy::restore(&base, &segments)
+        legacy::restore(snapshot, &base, &segments)
     }
 
     /// The 0.3 snapshots: generation and index.

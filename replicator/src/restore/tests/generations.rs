@@ -37,13 +37,14 @@ async fn naive(bucket: &Arc<dyn Bucket>) -> Vec<u8> {
     for object in bucket.list("generations/", None).await.unwrap() {
         let bytes = inflate(&read_all(bucket.as_ref(), &object.key, u64::MAX).await.unwrap()).unwrap();
         match parse_key(&object.key).unwrap().1 {
-            Part::Snapshot { .. } => snapshot = Some(bytes),
+            Part::Snapshot { index } => snapshot = Some((index, bytes)),
             Part::Segment { index, offset } => {
                 segments.insert((index, offset), bytes);
             }
         }
     }
-    conformance::legacy::restore(&snapshot.unwrap(), &segments).unwrap()
+    let (index, snapshot) = snapshot.unwrap();
+    conformance::legacy::restore(index, &snapshot, &segments).unwrap()
 }
 
 /// D21 and SC-15. The one loss that the format hides is the last segment of a WAL that is not the last: the next one
