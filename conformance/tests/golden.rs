@@ -157,6 +157,41 @@ fn a_lost_object_is_a_gap() {
     assert!(found[0].contains("level 0 has nothing from 0000000000000003 to 0000000000000003"), "{found:?}");
 }
 
+fn level0(copy: &Path, txid: u64) -> PathBuf {
+    copy.join(format!("ltx/0/{txid:016x}-{txid:016x}.ltx"))
+}
+
+#[test]
+fn what_only_a_later_snapshot_spans_is_lost() {
+    let (copy, store) = copy_of("0.5.17-4096");
+    std::fs::remove_file(level0(copy.path(), 4)).unwrap();
+    assert_eq!(broken(&store), Vec::<String>::new(), "a merged file leads over the hole");
+    std::fs::remove_dir_all(copy.path().join("ltx/1")).unwrap();
+    let states: Vec<u64> = Replica::read(&store).unwrap().restorable().map(|(txid, _)| txid).collect();
+    assert_eq!(states, [1, 2, 3, 6]);
+    let fifth = "ltx/0/0000000000000005-0000000000000005.ltx";
+    let said = format!("{fifth}: cannot be reached: the last state before it is 0000000000000003");
+    assert_eq!(broken(&store), [said]);
+    // States that end at a hole are history that ended; the next ones start over.
+    std::fs::remove_file(copy.path().join(fifth)).unwrap();
+    assert_eq!(broken(&store), Vec::<String>::new());
+}
+
+#[test]
+fn what_retention_left_below_the_oldest_snapshot_is_not_lost() {
+    let (copy, store) = copy_of("0.5.17-4096");
+    let snapshots = copy.path().join("ltx/9");
+    std::fs::remove_file(snapshots.join("0000000000000001-0000000000000003.ltx")).unwrap();
+    // The newest of a level that is no longer written, and the newest transactions, by their age.
+    std::fs::remove_file(copy.path().join("ltx/1/0000000000000004-0000000000000006.ltx")).unwrap();
+    for txid in 1..=4 {
+        std::fs::remove_file(level0(copy.path(), txid)).unwrap();
+    }
+    assert_eq!(broken(&store), Vec::<String>::new());
+    let states: Vec<u64> = Replica::read(&store).unwrap().restorable().map(|(txid, _)| txid).collect();
+    assert_eq!(states, [3, 6]);
+}
+
 #[test]
 fn an_object_that_nothing_leads_to_is_broken() {
     let (copy, store) = copy_of("0.5.17-4096");

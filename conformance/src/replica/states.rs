@@ -13,6 +13,8 @@ use crate::ltx;
 pub(super) struct States {
     /// Transaction id → index of the object that leads to it from the state before, or from nothing.
     chain: BTreeMap<u64, usize>,
+    /// Objects that lead to a state from one before it, or from nothing: those of the chain, and shortcuts.
+    connected: Vec<usize>,
     history: History,
 }
 
@@ -47,6 +49,7 @@ impl States {
     pub(super) fn of(entries: &[Entry], problems: &mut Vec<Problem>) -> Self {
         find_gaps(entries, problems);
         let mut states = Self::default();
+        let mut skipped = Vec::new();
         let mut by_end: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
         for (index, entry) in entries.iter().enumerate() {
             by_end.entry(entry.header.max_txid).or_default().push(index);
@@ -64,15 +67,18 @@ impl States {
                     })
             };
             let reached = before.map_or(0, |before| before.max_txid);
-            let Some(first) = ending_here.iter().copied().find(connects) else {
+            let connecting: Vec<usize> = ending_here.iter().copied().filter(connects).collect();
+            let Some(&first) = connecting.first() else {
+                skipped.extend(ending_here);
                 continue;
             };
+            states.connected.extend(connecting);
             states.step(entries, first, reached, problems);
             for other in ending_here.into_iter().filter(|index| *index != first) {
                 states.compare(entries, other, txid, problems);
             }
         }
-        states.find_stranded(entries, problems);
+        states.find_lost(entries, &skipped, problems);
         states
     }
 
@@ -128,12 +134,41 @@ impl States {
     }
 
     /// An object that no state leads to means that something before it is missing.
-    fn find_stranded(&self, entries: &[Entry], problems: &mut Vec<Problem>) {
+    ///
+    /// That is nothing new where a merged file holds the same transactions: whoever merged them dropped the states in
+    /// between. Nor up to the oldest snapshot, where retention deletes what it can: the newest of each level stay
+    /// there, files of level 0 until their own time has come, and whatever a store refused to delete.
+    fn find_lost(&self, entries: &[Entry], skipped: &[usize], problems: &mut Vec<Problem>) {
         let newest = self.chain.last_key_value().map_or(0, |(txid, _)| *txid);
-        for entry in entries.iter().filter(|entry| entry.header.max_txid > newest) {
-            let what = format!("cannot be reached: the newest state that connects is {newest:016x}");
-            problems.push(Problem::broken(&entry.object.key, what));
+        let kept_from = self.kept_from(entries);
+        for entry in skipped.iter().map(|index| &entries[*index]) {
+            let end = entry.header.max_txid;
+            if end > newest {
+                let what = format!("cannot be reached: the newest state that connects is {newest:016x}");
+                problems.push(Problem::broken(&entry.object.key, what));
+            } else if end > kept_from && !self.is_merged(entries, entry) {
+                let before = self.chain.range(..end).next_back().map_or(0, |(txid, _)| *txid);
+                let what = format!("cannot be reached: the last state before it is {before:016x}");
+                problems.push(Problem::broken(&entry.object.key, what));
+            }
         }
+    }
+
+    /// The state from which on everything is kept: the oldest snapshot's, or the oldest of all.
+    fn kept_from(&self, entries: &[Entry]) -> u64 {
+        let snapshots = entries.iter().filter(|entry| entry.level == super::SNAPSHOT_LEVEL);
+        let oldest = snapshots.map(|entry| entry.header.max_txid).min();
+        oldest.or_else(|| self.chain.keys().next().copied()).unwrap_or(0)
+    }
+
+    /// Whether a file that connects, and is no snapshot, holds an object's transactions with others.
+    fn is_merged(&self, entries: &[Entry], lost: &Entry) -> bool {
+        let (min, max) = (lost.header.min_txid, lost.header.max_txid);
+        self.connected
+            .iter()
+            .map(|index| &entries[*index])
+            .filter(|entry| entry.level < super::SNAPSHOT_LEVEL)
+            .any(|entry| entry.header.min_txid <= min && max <= entry.header.max_txid)
     }
 
     /// The objects of the chain, oldest state first.
@@ -156,7 +191,7 @@ impl States {
 /// Within a level, each object continues where the one before ended. Snapshots stand alone.
 ///
 /// What another level holds can be restored all the same: a level begins above a snapshot, and deletions may be
-/// refused one by one.
+/// refused one by one. What follows a gap and cannot be restored is found by [`States::find_lost`].
 fn find_gaps(entries: &[Entry], problems: &mut Vec<Problem>) {
     for level in 0..super::SNAPSHOT_LEVEL {
         let mut of_level: Vec<&Entry> = entries.iter().filter(|entry| entry.level == level).collect();
