@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, Incoming};
 
 pub use self::budget::{Budget, Spent};
 pub use self::dial::{Address, AddressError, Dialer};
@@ -25,10 +25,24 @@ pub use self::sdk::SdkChecksums;
 pub use self::sign::Signing;
 use crate::targets::Target;
 
-/// Longest a request may take, from dialling to the last byte.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// Largest answer read.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// How much of an answer is read, and how long it is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest body.
+    pub bytes: usize,
+    /// From dialling to the last byte.
+    pub whole: Duration,
+    /// From dialling to the head, and from each piece of the body to the next.
+    pub silence: Duration,
+}
+
+impl Limits {
+    /// For requests that are small, as all of a check are.
+    pub const CHECK: Self = Self { bytes: 64 << 20, whole: Duration::from_secs(60), silence: Duration::MAX };
+    /// For objects of any size on a line of any speed: only silence ends them.
+    pub const OBJECT: Self =
+        Self { bytes: usize::MAX, whole: Duration::MAX, silence: Duration::from_secs(60) };
+}
 
 /// Body type of everything sent.
 pub(crate) type SendBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -175,6 +189,9 @@ pub enum ClientError {
     /// The answer took longer than allowed.
     #[error("no complete answer from {0} within {1:?}")]
     Slow(String, Duration),
+    /// Nothing came for longer than allowed.
+    #[error("nothing more from {0} for {1:?}")]
+    Silent(String, Duration),
     /// The ceiling on requests or bytes is reached.
     #[error("stopped: the ceiling of {0} is reached")]
     Ceiling(String),
@@ -189,6 +206,7 @@ pub struct Client {
     target: Arc<Target>,
     dialer: Dialer,
     budget: Arc<Budget>,
+    limits: Limits,
 }
 
 impl Client {
@@ -198,7 +216,14 @@ impl Client {
     /// If the endpoint is not a URL, or needs TLS and no root certificates can be found.
     pub fn new(target: Arc<Target>, budget: Arc<Budget>) -> Result<Self, AddressError> {
         let dialer = Dialer::new(&target)?;
-        Ok(Self { target, dialer, budget })
+        Ok(Self { target, dialer, budget, limits: Limits::CHECK })
+    }
+
+    /// The same client with other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// The target spoken to.
@@ -238,19 +263,33 @@ impl Client {
         let exchange = async {
             let request = request(call, &place, &signed).map_err(ClientError::Unsendable)?;
             let again = request_parts(&request);
-            let response =
-                self.dialer.exchange(&place.authority, request, || rebuild(call, &again, &signed)).await?;
-            let (parts, body) = response.into_parts();
-            let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
-                ClientError::Broken(place.authority.clone(), format!("the body broke off: {error}"))
-            };
-            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(broken)?.to_bytes();
+            let head = self.dialer.exchange(&place.authority, request, || rebuild(call, &again, &signed));
+            let (parts, body) = self.unless_silent(&place, head).await??.into_parts();
+            let body = self.read(&place, body).await?;
             Ok(Answer { status: parts.status, headers: parts.headers, body })
         };
-        let slow = |_| ClientError::Slow(place.authority.clone(), REQUEST_TIMEOUT);
-        let answer = tokio::time::timeout(REQUEST_TIMEOUT, exchange).await.map_err(slow)??;
+        let slow = |_| ClientError::Slow(place.authority.clone(), self.limits.whole);
+        let answer = tokio::time::timeout(self.limits.whole, exchange).await.map_err(slow)??;
         self.budget.charge_answer(answer.body.len() as u64)?;
         Ok(answer)
+    }
+
+    async fn read(&self, place: &Place, body: Incoming) -> Result<Bytes, ClientError> {
+        let mut body = Limited::new(body, self.limits.bytes);
+        let mut bytes = Vec::new();
+        while let Some(frame) = self.unless_silent(place, body.frame()).await? {
+            let frame = frame.map_err(|error| {
+                ClientError::Broken(place.authority.clone(), format!("the body broke off: {error}"))
+            })?;
+            // Trailers are of no interest.
+            bytes.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new()));
+        }
+        Ok(bytes.into())
+    }
+
+    async fn unless_silent<T>(&self, place: &Place, next: impl Future<Output = T>) -> Result<T, ClientError> {
+        let silent = |_| ClientError::Silent(place.authority.clone(), self.limits.silence);
+        tokio::time::timeout(self.limits.silence, next).await.map_err(silent)
     }
 
     fn place(&self, call: &Call) -> Place {

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::{Object, Store};
 use crate::Defect;
-use crate::client::{Answer, Budget, Call, Client, Style, xml};
+use crate::client::{Answer, Budget, Call, Client, Limits, Style, xml};
 use crate::targets::Target;
 
 /// A bucket and a path in it.
@@ -70,6 +70,7 @@ impl S3 {
         // Connections belong to the runtime that made them, so it gets a client of its own.
         let own =
             Client::new(Arc::new(target), client.budget()).map_err(|error| Defect::new(error.to_string()))?;
+        let own = own.with_limits(Limits::OBJECT);
         let path = path.trim_matches('/');
         Ok(Self {
             url: format!("s3://{}/{path}", own.target().bucket),
@@ -143,12 +144,29 @@ impl Store for S3 {
 mod tests {
     use super::*;
     use crate::replica::Replica;
+    use crate::server::Stamp;
+    use crate::server::store::{self as server, Condition};
     use crate::site::Site;
 
     fn open(site: &Site) -> Result<S3, Defect> {
         S3::open(&site.url, |name| {
             site.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
         })
+    }
+
+    #[test]
+    fn an_object_may_be_larger_than_any_of_a_check() {
+        let site = Site::embedded().unwrap();
+        let body = vec![0; Limits::CHECK.bytes + 1].into();
+        let (metadata, checksums) = (BTreeMap::new(), BTreeMap::new());
+        let etag = "unknown".to_owned();
+        let object =
+            server::Object { body, etag, metadata, content_type: None, content_encoding: None, checksums };
+        let stamp = Stamp { at: 0, request: 0 };
+        let mut stored = site.server().unwrap().store();
+        stored.put(stamp, "backups", "some/app/large", object, &Condition::None).unwrap();
+        drop(stored);
+        assert_eq!(open(&site).unwrap().get("large").unwrap().len(), Limits::CHECK.bytes + 1);
     }
 
     #[test]

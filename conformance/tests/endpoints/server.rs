@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use conformance::client::{Budget, Call, Client, ClientError};
+use conformance::client::{Budget, Call, Client, ClientError, Limits};
 use conformance::server::{
     AccessKey, ErrorAnswer, Fault, Loopback, Moment, Outcome, RequestFacts, Rights, Server, Settings, Verb,
     system_clock,
@@ -65,6 +65,25 @@ async fn silence_lasts() {
     let waited = tokio::time::timeout(Duration::from_millis(200), client.send(&put("a", "x"))).await;
     assert!(waited.is_err());
     assert_eq!(loopback.server().store().history("conformance", "a").len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_may_take_as_long_as_it_comes() {
+    let read = async |outcome: Outcome, limits: Limits| {
+        let (_loopback, client) = server(on(Verb::GetObject, outcome)).await;
+        client.send(&put("a", "0123456789")).await.unwrap();
+        client.with_limits(limits).send(&get("a")).await
+    };
+    let dribbled = Outcome::Dribble(1, Duration::from_millis(100));
+    let short = Duration::from_millis(500);
+    let answer = read(dribbled.clone(), Limits { silence: short, ..Limits::OBJECT }).await.unwrap();
+    assert_eq!(answer.text(), "0123456789");
+    let slow = read(dribbled, Limits { whole: short, ..Limits::CHECK }).await;
+    assert!(matches!(slow, Err(ClientError::Slow(..))), "{slow:?}");
+    for stopped in [Outcome::StallBody(3), Outcome::Silence] {
+        let silent = read(stopped, Limits { silence: short, ..Limits::OBJECT }).await;
+        assert!(matches!(silent, Err(ClientError::Silent(..))), "{silent:?}");
+    }
 }
 
 #[tokio::test]
