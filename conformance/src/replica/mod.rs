@@ -3,6 +3,8 @@
 //! Built on the naive decoders alone. Every object is read once and reduced to page hashes, so memory grows with the
 //! number of pages stored, not with their size; restoring reads the needed objects again.
 
+mod generations;
+mod reading;
 mod report;
 mod s3;
 mod states;
@@ -13,9 +15,10 @@ use std::hash::Hasher;
 
 pub use report::{LegacyReport, LevelReport, Problem, Report, RestorePoint, Severity};
 pub use s3::S3;
-pub use store::{Directory, Embedded, Object, Store};
+pub use store::{Directory, Embedded, Object, Store, Unread};
 
-use crate::{Defect, compare, legacy, ltx, workload};
+use crate::{Defect, compare, ltx, workload};
+use generations::Generations;
 use states::States;
 
 /// The level that holds snapshots.
@@ -49,64 +52,19 @@ pub struct Image {
 pub struct Replica<'a> {
     store: &'a dyn Store,
     entries: Vec<Entry>,
-    /// Objects of Litestream 0.3: (generation, part) → key.
-    legacy: BTreeMap<(String, legacy::Part), Object>,
+    generations: Generations,
     problems: Vec<Problem>,
     states: States,
 }
 
 impl<'a> Replica<'a> {
-    /// Reads every object.
+    /// Reads every object; what is deleted meanwhile is no part of it.
     ///
     /// # Errors
-    /// If the store cannot be listed. An object that is broken is a problem of the replica, not an error here.
+    /// If the store cannot be listed, or an object cannot be read. One that is broken is a problem of the replica, not
+    /// an error here.
     pub fn read(store: &'a dyn Store) -> Result<Self, Defect> {
-        let mut replica = Self {
-            store,
-            entries: Vec::new(),
-            legacy: BTreeMap::new(),
-            problems: Vec::new(),
-            states: States::default(),
-        };
-        for object in store.list()? {
-            if let Some(level) = level_of(&object.key) {
-                match replica.read_entry(&object, level) {
-                    Ok(entry) => replica.entries.push(entry),
-                    Err(defect) => replica.problems.push(Problem::broken(&object.key, defect.to_string())),
-                }
-            } else if let Some(part) = legacy::parse_key(&object.key) {
-                replica.legacy.insert(part, object);
-            } else {
-                replica.problems.push(Problem::suspicious(&object.key, "no part of a replica has this name"));
-            }
-        }
-        replica.states = States::of(&replica.entries, &mut replica.problems);
-        Ok(replica)
-    }
-
-    fn read_entry(&mut self, object: &Object, level: u8) -> Result<Entry, Defect> {
-        let bytes = self.store.get(&object.key)?;
-        let file = ltx::parse(&bytes)?;
-        let header = file.header;
-        let name = (header.min_txid, header.max_txid);
-        if name_of(&object.key) != Some(name) {
-            return Err(Defect::new(format!("holds transactions {:016x}-{:016x}", name.0, name.1)));
-        }
-        if level == 0 && name.0 != name.1 {
-            return Err(Defect::new("a level 0 object covers more than one transaction"));
-        }
-        if level == SNAPSHOT_LEVEL && name.0 != 1 {
-            return Err(Defect::new("a snapshot does not start at transaction 1"));
-        }
-        if object.size != bytes.len() as u64 {
-            return Err(Defect::new(format!("{} bytes were listed, {} were read", object.size, bytes.len())));
-        }
-        if object.time_is_attached && object.time != Some(header.timestamp) {
-            let what = format!("its time {:?} is not that of its header, {}", object.time, header.timestamp);
-            self.problems.push(Problem::suspicious(&object.key, what));
-        }
-        let hashes = file.pages.iter().map(|(number, content)| (*number, hash(content))).collect();
-        Ok(Entry { object: object.clone(), level, header, forms: file.forms, hashes })
+        reading::read(store)
     }
 
     /// The LTX objects, in key order.
@@ -163,7 +121,8 @@ impl<'a> Replica<'a> {
         let mut image = Image { page_size: 0, bytes: Vec::new() };
         self.states.chain().map(move |index| {
             let entry = &self.entries[index];
-            let read = self.store.get(&entry.object.key).and_then(|bytes| ltx::parse(&bytes));
+            let read = self.store.get(&entry.object.key).map_err(Defect::from);
+            let read = read.and_then(|bytes| ltx::parse(&bytes));
             let applied = read.map(|file| {
                 image.apply(&file);
                 image.clone()
@@ -177,41 +136,18 @@ impl<'a> Replica<'a> {
     /// # Errors
     /// If a part is missing or broken.
     pub fn restore_legacy(&self, generation: &str, snapshot: u64) -> Result<Vec<u8>, Defect> {
-        let mut base = None;
-        let mut segments = BTreeMap::new();
-        for ((owner, part), object) in &self.legacy {
-            if owner != generation {
-                continue;
-            }
-            let read = || {
-                let inflated = self.store.get(&object.key).and_then(|bytes| legacy::inflate(&bytes));
-                inflated.map_err(|defect| defect.context(&object.key))
-            };
-            match *part {
-                legacy::Part::Snapshot { index } if index == snapshot => base = Some(read()?),
-                legacy::Part::Segment { index, offset } if index >= snapshot => {
-                    segments.insert((index, offset), read()?);
-                }
-                _ => {}
-            }
-        }
-        let base = base.ok_or_else(|| Defect::new(format!("there is no snapshot {snapshot:08x}")))?;
-        legacy::restore(snapshot, &base, &segments)
+        Ok(self.generations.restore(self.store, generation, snapshot)?)
     }
 
     /// The 0.3 snapshots: generation and index.
     pub fn legacy_snapshots(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.legacy.keys().filter_map(|(generation, part)| match part {
-            legacy::Part::Snapshot { index } => Some((generation.as_str(), *index)),
-            legacy::Part::Segment { .. } => None,
-        })
+        self.generations.snapshots()
     }
 
     /// The 0.3 snapshot of the generation that was written to last.
     #[must_use]
     pub fn newest_legacy(&self) -> Option<(&str, u64)> {
-        let ((generation, _), _) = self.legacy.iter().max_by_key(|(_, object)| object.time)?;
-        self.legacy_snapshots().filter(|(owner, _)| owner == generation).last()
+        self.generations.newest()
     }
 
     /// The sequence number a workload left in the newest state, of LTX or else of 0.3.

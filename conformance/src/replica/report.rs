@@ -110,7 +110,8 @@ pub(super) fn build(replica: &Replica<'_>) -> Report {
         level.max_txid = level.max_txid.clone().max(max);
     }
     let mut problems = replica.problems.clone();
-    let legacy = legacy(replica, &mut problems);
+    let legacy = replica.generations.reports.clone();
+    problems.extend(replica.generations.problems.iter().cloned());
     problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
     let restorable: Vec<_> = replica
         .states
@@ -131,21 +132,6 @@ pub(super) fn build(replica: &Replica<'_>) -> Report {
         legacy,
         problems,
     }
-}
-
-fn legacy(replica: &Replica<'_>, problems: &mut Vec<Problem>) -> Vec<LegacyReport> {
-    let snapshots = replica.legacy_snapshots().map(|(generation, index)| {
-        let restored = replica.restore_legacy(generation, index);
-        if let Err(defect) = &restored {
-            problems.push(Problem::broken(&format!("generations/{generation}"), defect.to_string()));
-        }
-        LegacyReport {
-            generation: generation.to_owned(),
-            snapshot: format!("{index:08x}"),
-            bytes: restored.ok().map(|image| image.len() as u64),
-        }
-    });
-    snapshots.collect()
 }
 
 impl fmt::Display for Report {

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use tokio::runtime::Runtime;
 
-use super::{Object, Store};
+use super::{Object, Store, Unread};
 use crate::Defect;
-use crate::client::{Answer, Budget, Call, Client, Limits, Style, xml};
+use crate::client::{Answer, Budget, Call, Client, ClientError, Limits, Style, xml};
 use crate::targets::Target;
+
+/// Before another attempt: a store that is busy is no broken replica.
+const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
 /// A bucket and a path in it.
 pub struct S3 {
@@ -80,13 +84,40 @@ impl S3 {
         })
     }
 
-    /// A request that must be answered 200. Raw: what the SDK adds is refused by some, and this only judges.
-    fn fetch(&self, what: &str, call: &Call) -> Result<Answer, Defect> {
-        let failed = |why: String| Defect::new(format!("cannot {what} {}: {why}", self.url));
-        let answer =
-            self.runtime.block_on(self.client.send(call)).map_err(|error| failed(error.to_string()))?;
-        if answer.status == 200 { Ok(answer) } else { Err(failed(answer.describe())) }
+    /// A request that must be answered 200, in the end. Raw: what the SDK adds is refused by some, and this only judges.
+    fn fetch(&self, what: &str, call: &Call) -> Result<Answer, Unread> {
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            let (why, may_pass) = match self.runtime.block_on(self.client.send(call)) {
+                Ok(answer) if answer.status == 200 => return Ok(answer),
+                Ok(answer) if is_absent(&answer) => {
+                    return Err(Unread::Absent(self.failed(what, &answer.describe())));
+                }
+                Ok(answer) => (answer.describe(), may_pass(answer.status)),
+                Err(error) => (error.to_string(), is_of_the_network(&error)),
+            };
+            match pauses.next() {
+                Some(pause) if may_pass => self.runtime.block_on(async { tokio::time::sleep(pause).await }),
+                _ => return Err(Unread::Failed(self.failed(what, &why))),
+            }
+        }
     }
+
+    fn failed(&self, what: &str, why: &str) -> Defect {
+        Defect::new(format!("cannot {what} {}: {why}", self.location()))
+    }
+}
+
+fn is_absent(answer: &Answer) -> bool {
+    answer.status == 404 && answer.code() != "NoSuchBucket"
+}
+
+fn may_pass(status: StatusCode) -> bool {
+    status.is_server_error() || status == 429 || status == 408
+}
+
+fn is_of_the_network(error: &ClientError) -> bool {
+    matches!(error, ClientError::Broken(..) | ClientError::Slow(..) | ClientError::Silent(..))
 }
 
 impl Store for S3 {
@@ -134,24 +165,83 @@ impl Store for S3 {
         Ok(objects)
     }
 
-    fn get(&self, key: &str) -> Result<Vec<u8>, Defect> {
+    fn get(&self, key: &str) -> Result<Vec<u8>, Unread> {
         let call = Call::new(Method::GET, &format!("{}{key}", self.prefix));
-        Ok(self.fetch(&format!("read {key} of"), &call)?.body.to_vec())
+        Ok(self.fetch(&format!("read {key} of"), &call)?.body.into())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::replica::Replica;
-    use crate::server::Stamp;
     use crate::server::store::{self as server, Condition};
+    use crate::server::{ErrorAnswer, Fault, Outcome, RequestFacts, Stamp, Verb};
     use crate::site::Site;
 
     fn open(site: &Site) -> Result<S3, Defect> {
         S3::open(&site.url, |name| {
             site.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
         })
+    }
+
+    /// Writes six states.
+    fn fill(store: &S3) {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/0.5.17-4096/ltx/0");
+        for txid in 1..=6 {
+            let name = format!("{txid:016x}-{txid:016x}.ltx");
+            let bytes = std::fs::read(format!("{golden}/{name}")).unwrap();
+            let put = Call::new(Method::PUT, &format!("{}0000/{name}", store.prefix)).body(bytes);
+            store.fetch("write", &put).unwrap();
+        }
+    }
+
+    /// Lets the first so many GETs of each object and page go wrong.
+    fn spoil(site: &Site, times: usize, outcome: Outcome) {
+        let seen = Mutex::new(BTreeMap::<Option<String>, usize>::new());
+        let plan = move |request: &RequestFacts| {
+            let mut seen = seen.lock().unwrap();
+            let count = seen.entry(request.key.clone()).or_default();
+            *count += 1;
+            if *count <= times { outcome.clone().into() } else { Fault::default() }
+        };
+        site.server().unwrap().set_faults(Arc::new(plan));
+    }
+
+    #[test]
+    fn a_store_that_is_busy_for_a_moment_is_asked_again() {
+        let site = Site::embedded().unwrap();
+        let store = open(&site).unwrap();
+        fill(&store);
+        for outcome in [
+            Outcome::Refuse(ErrorAnswer::new(503, "SlowDown")),
+            Outcome::Refuse(ErrorAnswer::new(429, "TooManyRequests")),
+            Outcome::CutBody(100),
+            Outcome::Hangup,
+        ] {
+            spoil(&site, 1, outcome);
+            let report = Replica::read(&store).unwrap().report();
+            assert!(report.whole, "{report}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_in_the_end_is_an_error_and_not_a_broken_replica() {
+        let site = Site::embedded().unwrap();
+        let store = open(&site).unwrap();
+        fill(&store);
+        let denied = |request: &RequestFacts| match request.verb {
+            Verb::GetObject => Outcome::Refuse(ErrorAnswer::new(403, "AccessDenied")).into(),
+            _ => Fault::default(),
+        };
+        site.server().unwrap().set_faults(Arc::new(denied));
+        let said = Replica::read(&store).err().unwrap().to_string();
+        assert!(said.contains("cannot read 0000/") && said.ends_with(": 403 AccessDenied"), "{said}");
+        spoil(&site, usize::MAX, Outcome::Refuse(ErrorAnswer::new(500, "InternalError")));
+        let said = Replica::read(&store).err().unwrap().to_string();
+        assert!(said.contains("cannot list") && said.ends_with(": 500 InternalError"), "{said}");
     }
 
     #[test]
@@ -173,13 +263,7 @@ mod tests {
     fn what_is_in_the_bucket_is_read_over_the_network() {
         let site = Site::embedded().unwrap();
         let store = open(&site).unwrap();
-        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/0.5.17-4096/ltx/0");
-        for txid in 1..=6 {
-            let name = format!("{txid:016x}-{txid:016x}.ltx");
-            let bytes = std::fs::read(format!("{golden}/{name}")).unwrap();
-            let put = Call::new(Method::PUT, &format!("some/app/0000/{name}")).body(bytes);
-            store.fetch("write", &put).unwrap();
-        }
+        fill(&store);
         let report = Replica::read(&store).unwrap().report();
         assert!(report.whole, "{report}");
         assert_eq!(report.restorable.len(), 6);

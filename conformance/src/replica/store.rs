@@ -24,6 +24,25 @@ pub struct Object {
     pub time_is_attached: bool,
 }
 
+/// Why an object's bytes are not here. It says nothing about what the object holds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unread {
+    /// There is no such object, or no longer.
+    #[error(transparent)]
+    Absent(Defect),
+    /// It may be there.
+    #[error(transparent)]
+    Failed(Defect),
+}
+
+impl From<Unread> for Defect {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Absent(defect) | Unread::Failed(defect) => defect,
+        }
+    }
+}
+
 /// Anything that holds a replica.
 pub trait Store {
     /// For messages, without secrets.
@@ -38,8 +57,8 @@ pub trait Store {
     /// An object's bytes.
     ///
     /// # Errors
-    /// If it is absent or unreadable.
-    fn get(&self, key: &str) -> Result<Vec<u8>, Defect>;
+    /// [`Unread`]: which of both matters where a replicator is at work.
+    fn get(&self, key: &str) -> Result<Vec<u8>, Unread>;
 }
 
 /// A replica in a directory.
@@ -67,15 +86,24 @@ impl Store for Directory {
         Ok(objects)
     }
 
-    fn get(&self, key: &str) -> Result<Vec<u8>, Defect> {
+    fn get(&self, key: &str) -> Result<Vec<u8>, Unread> {
         let path = self.0.join(key);
-        std::fs::read(&path).map_err(|error| Defect::new(format!("cannot read {}: {error}", path.display())))
+        std::fs::read(&path).map_err(|error| {
+            let defect = Defect::new(format!("cannot read {}: {error}", path.display()));
+            if error.kind() == io::ErrorKind::NotFound {
+                Unread::Absent(defect)
+            } else {
+                Unread::Failed(defect)
+            }
+        })
     }
 }
 
+/// From level 0 upwards, the way data moves: what is merged and deleted meanwhile is seen below or above.
 fn walk(folder: &Path, prefix: &str, objects: &mut Vec<Object>) -> io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
+    let mut entries = std::fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
         let key = format!("{prefix}{}", entry.file_name().to_string_lossy());
         // A replicator at work renames and deletes: what has gone since is no error.
         let Ok(facts) = entry.metadata() else { continue };
@@ -142,10 +170,29 @@ impl Store for Embedded {
         Ok(objects.collect())
     }
 
-    fn get(&self, key: &str) -> Result<Vec<u8>, Defect> {
+    fn get(&self, key: &str) -> Result<Vec<u8>, Unread> {
         let store = self.server.store();
         let found = store.version(&self.bucket, &format!("{}{key}", self.prefix), self.moment);
         let object = found.ok().flatten().and_then(|version| version.object.as_ref());
-        object.map(|object| object.body.to_vec()).ok_or_else(|| Defect::new(format!("{key} is absent")))
+        let absent = || Unread::Absent(Defect::new(format!("{key} is absent")));
+        object.map(|object| object.body.to_vec()).ok_or_else(absent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_listed_upwards() {
+        let folder = tempfile::tempdir().unwrap();
+        for level in (0..10).rev() {
+            let level = folder.path().join(format!("ltx/{level}"));
+            std::fs::create_dir_all(&level).unwrap();
+            std::fs::write(level.join("file"), "").unwrap();
+        }
+        let mut objects = Vec::new();
+        walk(folder.path(), "", &mut objects).unwrap();
+        assert!(objects.is_sorted() && objects.len() == 10, "{objects:?}");
     }
 }

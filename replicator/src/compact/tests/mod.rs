@@ -189,7 +189,7 @@ impl Store for SpyBucket {
         Ok(objects.into_iter().map(object).collect())
     }
 
-    fn get(&self, key: &str) -> Result<Vec<u8>, conformance::Defect> {
+    fn get(&self, key: &str) -> Result<Vec<u8>, conformance::replica::Unread> {
         Ok(read_all(&self.inner, key, 1 << 30).now_or_never().unwrap().unwrap().to_vec())
     }
 }
