@@ -12,7 +12,8 @@ use conformance::replica::{Directory, Replica, Report, S3};
 #[derive(clap::Args)]
 pub struct Arguments {
     /// A directory, a file:// URL, or s3://bucket/path?endpoint=…&region=…&forcePathStyle=true: what the replicator
-    /// was given. Keys come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.
+    /// was given. Keys come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN; where the URL names
+    /// none, the endpoint from AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL and the region from AWS_REGION.
     replica: String,
     /// Print the report as JSON, with every state that can be restored.
     #[arg(long)]

@@ -9,6 +9,7 @@ mod report;
 mod s3;
 mod states;
 mod store;
+mod url;
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;

@@ -1,17 +1,16 @@
 //! A replica in a bucket of any S3 endpoint, read through the suite's own client.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use jiff::Timestamp;
-use percent_encoding::percent_decode_str;
 use tokio::runtime::Runtime;
 
+use super::url::Place;
 use super::{Object, Store, Unread};
 use crate::Defect;
-use crate::client::{Answer, Budget, Call, Client, ClientError, Limits, Style, xml};
+use crate::client::{Address, Answer, Budget, Call, Client, ClientError, Limits, Style, xml};
 use crate::targets::Target;
 
 /// Before another attempt: a store that is busy is no broken replica.
@@ -19,7 +18,8 @@ const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1
 
 /// A bucket and a path in it.
 pub struct S3 {
-    url: String,
+    /// Bucket, prefix and server, as they are asked.
+    location: String,
     client: Client,
     /// Ends with `/`; `/` alone for an empty path, as Litestream writes it.
     prefix: String,
@@ -28,26 +28,17 @@ pub struct S3 {
 
 impl S3 {
     /// Takes `s3://bucket/path?endpoint=…&region=…&forcePathStyle=true`. Keys come from `variable`, by the names
-    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, the region also from `AWS_REGION`.
+    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`; endpoint and region, too, where the URL
+    /// names none.
     ///
     /// # Errors
     /// A sentence naming what is missing or wrong; never a key.
     pub fn open(url: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Defect> {
-        let rest =
-            url.strip_prefix("s3://").ok_or_else(|| Defect::new(format!("{url} is not an s3:// URL")))?;
-        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (bucket, path) = place.split_once('/').unwrap_or((place, ""));
-        let parameters: BTreeMap<&str, String> = query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (name, percent_decode_str(value).decode_utf8_lossy().into_owned()))
-            .collect();
+        let Place { bucket, path, endpoint, region, path_style } = Place::parse(url, &variable)?;
         let need = |name: &str| variable(name).ok_or_else(|| Defect::new(format!("{name} is not set")));
-        let region = parameters.get("region").cloned().or_else(|| variable("AWS_REGION"));
         let region = region.unwrap_or_else(|| "us-east-1".to_owned());
-        let named = parameters.get("endpoint").cloned();
-        let path_style = parameters.get("forcePathStyle").map_or(named.is_some(), |value| value == "true");
-        let endpoint = named.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
+        let path_style = path_style.unwrap_or(endpoint.is_some());
+        let endpoint = endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
         let (access_key, secret_key) = (need("AWS_ACCESS_KEY_ID")?, need("AWS_SECRET_ACCESS_KEY")?);
         let target = Target {
             region,
@@ -56,13 +47,13 @@ impl S3 {
             virtual_domain: None,
             create_bucket: false,
             ca_bundle: variable("AWS_CA_BUNDLE").map(std::path::PathBuf::from),
-            bucket: bucket.to_owned(),
+            bucket,
             ..Target::local("replica", &endpoint, &access_key, &secret_key)
         };
         let unlimited = Arc::new(Budget::new(u64::MAX, u64::MAX));
         let client =
             Client::new(Arc::new(target), unlimited).map_err(|error| Defect::new(error.to_string()))?;
-        Self::below(&client, path)
+        Self::below(&client, &path)
     }
 
     /// The replica under a path of the client's bucket, read within the client's budget.
@@ -76,10 +67,14 @@ impl S3 {
             Client::new(Arc::new(target), client.budget()).map_err(|error| Defect::new(error.to_string()))?;
         let own = own.with_limits(Limits::OBJECT);
         let path = path.trim_matches('/');
+        let prefix = format!("{path}/");
+        let Target { bucket, endpoint, .. } = own.target();
+        let address = Address::parse(endpoint, None).map_err(|error| Defect::new(error.to_string()))?;
+        let server = address.authority_for(None);
         Ok(Self {
-            url: format!("s3://{}/{path}", own.target().bucket),
+            location: format!("bucket {bucket:?}, prefix {prefix:?} at {server}"),
             client: own,
-            prefix: format!("{path}/"),
+            prefix,
             runtime: Runtime::new().map_err(|error| Defect::new(error.to_string()))?,
         })
     }
@@ -122,7 +117,7 @@ fn is_of_the_network(error: &ClientError) -> bool {
 
 impl Store for S3 {
     fn location(&self) -> String {
-        self.url.clone()
+        self.location.clone()
     }
 
     fn list(&self) -> Result<Vec<Object>, Defect> {
@@ -137,9 +132,9 @@ impl Store for S3 {
             let page = self.fetch("list", &call)?.text();
             for entry in xml::all(&page, "Contents") {
                 let key = xml::first(&entry, "Key").unwrap_or_default();
-                let key = key
-                    .strip_prefix(&self.prefix)
-                    .ok_or_else(|| Defect::new(format!("{} lists a key outside its prefix", self.url)))?;
+                let key = key.strip_prefix(&self.prefix).ok_or_else(|| {
+                    Defect::new(format!("{} lists a key outside its prefix", self.location))
+                })?;
                 let time = xml::first(&entry, "LastModified").and_then(|text| text.parse::<Timestamp>().ok());
                 objects.push(Object {
                     key: key.to_owned(),
@@ -156,7 +151,7 @@ impl Store for S3 {
                 (false, None) => {
                     return Err(Defect::new(format!(
                         "{}: a page of the listing says there is more, and not where",
-                        self.url
+                        self.location
                     )));
                 }
             }
@@ -173,6 +168,7 @@ impl Store for S3 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Mutex;
 
     use super::*;
@@ -268,6 +264,24 @@ mod tests {
         assert!(report.whole, "{report}");
         assert_eq!(report.restorable.len(), 6);
         assert_eq!(report.restorable, Replica::read(&*site.store).unwrap().report().restorable);
+    }
+
+    #[test]
+    fn a_path_in_any_spelling_leads_to_the_replica_and_an_empty_one_is_named() {
+        let mut site = Site::embedded().unwrap();
+        fill(&open(&site).unwrap());
+        let (_, query) = site.url.split_once('?').unwrap();
+        let query = query.to_owned();
+        for (path, is_whole) in
+            [("backups//some/./%61pp/", true), ("backups/my%20app", false), ("backups", false)]
+        {
+            site.url = format!("s3://{path}?{query}");
+            let report = Replica::read(&open(&site).unwrap()).unwrap().report();
+            assert_eq!(report.whole, is_whole, "{report}");
+            let prefix = if path == "backups" { "./" } else { "my app/" };
+            let said = format!("broken: bucket \"backups\", prefix {prefix:?} at 127.0.0.1:");
+            assert_eq!(report.to_string().contains(&said), !is_whole, "{report}");
+        }
     }
 
     #[test]
