@@ -36,6 +36,22 @@ impl Options {
         possible && (self.only.is_empty() || begins(&self.only)) && !begins(&self.skip)
     }
 
+    /// A selection that can select what was meant: every text begins the id of a check, and something is left.
+    ///
+    /// # Errors
+    /// A sentence for the person who typed it. Without this, a mistyped name asks nothing and finds it good.
+    pub fn validate(&self) -> Result<(), String> {
+        for (option, starts) in [("--only", &self.only), ("--skip", &self.skip)] {
+            if let Some(start) = starts.iter().find(|start| !begins_an_id(start)) {
+                return Err(format!("{option} {start:?}: no check's id begins with that"));
+            }
+        }
+        if self.checks().is_empty() {
+            return Err("no check is left to be run: see --only and --skip".to_owned());
+        }
+        Ok(())
+    }
+
     /// Whether any check that is selected needs the replicator.
     #[must_use]
     pub fn runs_replicator(&self) -> bool {
@@ -45,6 +61,11 @@ impl Options {
     fn checks(&self) -> Vec<&'static Check> {
         all().into_iter().filter(|check| self.selects(check.id)).collect()
     }
+}
+
+/// An empty text is the beginning of every id, and never meant so.
+fn begins_an_id(start: &str) -> bool {
+    !start.is_empty() && all().iter().any(|check| check.id.starts_with(start))
 }
 
 fn needs_replicator(id: &str) -> bool {
@@ -162,4 +183,26 @@ async fn clean(probe: &Probe) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn validated(only: &[&str], skip: &[&str]) -> Result<(), String> {
+        let owned = |all: &[&str]| all.iter().map(|start| (*start).to_owned()).collect();
+        Options { only: owned(only), skip: owned(skip), replicator: None }.validate()
+    }
+
+    #[test]
+    fn a_selection_of_nothing_is_an_error() {
+        validated(&[], &[]).unwrap();
+        validated(&["condition.", "put.one-byte"], &["replica", "put.e"]).unwrap();
+        assert!(validated(&["put", "condtion"], &[]).unwrap_err().contains("--only \"condtion\""));
+        assert!(validated(&[""], &[]).unwrap_err().contains("--only \"\""));
+        assert!(validated(&[], &[""]).unwrap_err().contains("--skip \"\""));
+        assert!(validated(&["put"], &["put."]).unwrap_err().contains("no check is left"));
+        // Without a binary these cannot run.
+        assert!(validated(&["replica."], &[]).unwrap_err().contains("no check is left"));
+    }
 }

@@ -10,7 +10,8 @@ use futures::StreamExt as _;
 
 /// Runs the named checks against an endpoint and says whether a replicator can trust it.
 ///
-/// Exit code 0: usable. 10: usable with the settings printed. 20: not usable. 1: it could not be run.
+/// Exit code 0: usable. 10: usable with the settings printed. 20: not usable. 1: it could not be run, as with an
+/// --only or --skip that no check's id begins with.
 /// With --strict: 0 if every result is as declared in the target's data, else 30.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -156,6 +157,7 @@ fn options(arguments: &Arguments) -> Result<Options, String> {
         .or_else(|| std::env::var_os("CONFORMANCE_REPLICATOR").map(PathBuf::from));
     let beside = || std::env::current_exe().ok().map(|path| path.with_file_name("replicator"));
     options.replicator = named.or_else(beside);
+    options.validate()?;
     if !options.runs_replicator() {
         return Ok(options);
     }
