@@ -5,7 +5,7 @@ use http::Method;
 use super::Need::{Optional, Required, Setting};
 use super::probe::same;
 use super::{Check, Complaint, Probe, check, ensure};
-use crate::client::{Call, Client, Style};
+use crate::client::{Address, Call, Client, Style};
 
 pub(super) const CHECKS: &[Check] = &[
     check!(
@@ -40,7 +40,7 @@ pub(super) const CHECKS: &[Check] = &[
         Required,
         2,
         4,
-        "the endpoint written without https:// reaches the same object",
+        "the endpoint written without its scheme reaches the same object, where that scheme is the one then assumed",
         "Backblaze shows its endpoints without a scheme (litestream#789)",
         no_scheme
     ),
@@ -191,7 +191,23 @@ async fn through(probe: &Probe, endpoint: String) -> Result<(), Complaint> {
 async fn no_scheme(probe: &Probe) -> Result<(), Complaint> {
     let endpoint = &probe.client().target().endpoint;
     let bare = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, rest)| rest).to_owned();
+    if let Some(assumed) = other_scheme(endpoint, &bare)? {
+        probe.note(format!("not asked: without its scheme the endpoint is taken for {assumed}, so write it"));
+        return Ok(());
+    }
     through(probe, bare).await
+}
+
+/// The scheme that a client assumes for the bare form, if it is not that of the endpoint: then the bare form names
+/// another server, and that it does not answer is no fault of this one.
+fn other_scheme(endpoint: &str, bare: &str) -> Result<Option<String>, Complaint> {
+    let scheme = |text| {
+        Address::parse(text, None)
+            .map(|address| address.scheme)
+            .map_err(|error| Complaint::new(error.to_string()))
+    };
+    let assumed = scheme(bare)?;
+    Ok((assumed != scheme(endpoint)?).then_some(assumed))
 }
 
 async fn trailing_slash(probe: &Probe) -> Result<(), Complaint> {
@@ -267,4 +283,23 @@ async fn letter_case(probe: &Probe) -> Result<(), Complaint> {
     probe.put("key", "lower").await?;
     probe.holds("KEY", b"upper").await?;
     probe.holds("key", b"lower").await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_endpoint_is_asked_only_where_it_is_the_same_one() {
+        for (endpoint, bare, expected) in [
+            ("https://s3.example.com", "s3.example.com", None),
+            ("s3.example.com", "s3.example.com", None),
+            ("http://127.0.0.1:9000", "127.0.0.1:9000", None),
+            ("http://minio.example:9000", "minio.example:9000", Some("https")),
+            ("http://10.0.0.7:9000", "10.0.0.7:9000", Some("https")),
+            ("https://localhost:9000", "localhost:9000", Some("http")),
+        ] {
+            assert_eq!(other_scheme(endpoint, bare).unwrap().as_deref(), expected, "{endpoint}");
+        }
+    }
 }
