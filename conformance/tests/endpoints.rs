@@ -1,5 +1,7 @@
 //! The suite against servers of this process: the embedded one in every dialect, and one that lies.
 
+#[path = "endpoints/cleaning.rs"]
+mod cleaning;
 #[path = "endpoints/dialects.rs"]
 mod dialects;
 #[path = "endpoints/lies.rs"]

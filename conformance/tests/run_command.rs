@@ -4,7 +4,11 @@
 use std::process::{Command, Output};
 
 fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_conformance")).args(["run", "embedded"]).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_conformance"))
+        .args(["run", "embedded"])
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod address;
 mod authentication;
+mod cleaning;
 mod conditional;
 mod consistency;
 mod delete;

@@ -69,6 +69,11 @@ impl Probe {
         format!("{}{name}", self.prefix)
     }
 
+    /// A full key without this check's prefix.
+    pub(super) fn own<'a>(&self, key: &'a str) -> &'a str {
+        key.strip_prefix(&self.prefix).unwrap_or(key)
+    }
+
     /// Attaches a remark or a figure to the result.
     pub fn note(&self, text: impl Into<String>) {
         *self.note.lock().expect("no holder of the note panics") = Some(text.into());
@@ -99,7 +104,7 @@ impl Probe {
         if answer.status.as_u16() == status {
             return Ok(answer);
         }
-        let key = call.key.strip_prefix(&self.prefix).unwrap_or(&call.key);
+        let key = self.own(&call.key);
         Err(Complaint::new(format!("{} {key} was answered {}, not {status}", call.method, answer.describe())))
     }
 
@@ -142,9 +147,8 @@ impl Probe {
 
     pub(crate) fn listing(&self, answer: &Answer) -> Listing {
         let text = answer.text();
-        let own = |key: String| key.strip_prefix(&self.prefix).map_or(key.clone(), str::to_owned);
         Listing {
-            keys: xml::all(&text, "Key").into_iter().map(own).collect(),
+            keys: xml::all(&text, "Key").iter().map(|key| self.own(key).to_owned()).collect(),
             sizes: xml::all(&text, "Size").iter().filter_map(|size| size.parse().ok()).collect(),
             truncated: xml::first(&text, "IsTruncated").is_some_and(|flag| flag == "true"),
             token: xml::first(&text, "NextContinuationToken"),
@@ -188,8 +192,14 @@ impl Probe {
         if id.is_empty() {
             return Err(Complaint::new("CreateMultipartUpload answered without an UploadId"));
         }
-        self.uploads.lock().expect("no holder of the list panics").push((self.key(name), id.clone()));
+        self.begun(name, &id);
         Ok(id)
+    }
+
+    /// Remembers an upload that was begun, by whatever client, so that it is aborted when the check ends early.
+    pub fn begun(&self, name: &str, id: &str) {
+        let mut uploads = self.uploads.lock().expect("no holder of the list panics");
+        uploads.push((self.key(name), id.to_owned()));
     }
 
     /// A request that uploads a part.
@@ -230,9 +240,7 @@ impl Probe {
 
     /// A batch deletion of keys of this check with `Content-MD5`.
     pub fn delete_call(&self, names: &[String], quiet: bool) -> Call {
-        let call = self.bare_delete_call(names, quiet);
-        let sum = content_md5(&call.body);
-        call.header("content-md5", sum)
+        with_content_md5(self.bare_delete_call(names, quiet))
     }
 
     /// A batch deletion without a checksum.
@@ -241,10 +249,21 @@ impl Probe {
             .iter()
             .map(|name| format!("<Object><Key>{}</Key></Object>", xml::escape(&self.key(name))))
             .collect();
-        let body = format!("<Delete>{objects}<Quiet>{quiet}</Quiet></Delete>");
-        let call = Call::new(Method::POST, "").query("delete", "").body(body);
-        call.header("content-type", "application/xml")
+        delete_objects_call(&objects, quiet)
     }
+}
+
+/// A batch deletion of these `<Object>`s without a checksum.
+pub(super) fn delete_objects_call(objects: &str, quiet: bool) -> Call {
+    let body = format!("<Delete>{objects}<Quiet>{quiet}</Quiet></Delete>");
+    let call = Call::new(Method::POST, "").query("delete", "").body(body);
+    call.header("content-type", "application/xml")
+}
+
+/// The same request with the checksum of its body.
+pub(super) fn with_content_md5(call: Call) -> Call {
+    let sum = content_md5(&call.body);
+    call.header("content-md5", sum)
 }
 
 /// Demands equal bytes, and says where they differ.

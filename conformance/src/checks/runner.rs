@@ -7,16 +7,15 @@ use std::time::Duration;
 use http::Method;
 use tokio::time::Instant;
 
+use super::cleaning::clean;
 use super::{Check, Complaint, Need, Probe, all};
-use crate::client::{Budget, Call, Client, ClientError};
+use crate::client::{Budget, Call, Client};
 use crate::server::system_clock;
 use crate::targets::Target;
 use crate::verdict::{Meaning, Outcome, Report};
 
 /// Longest a check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(180);
-/// Deletions at once when cleaning up.
-const CLEANING: usize = 4;
 
 /// Which checks to run.
 #[derive(Debug, Clone, Default)]
@@ -87,9 +86,9 @@ pub fn ceiling(options: &Options) -> Ceiling {
     let checks = options.checks();
     let requests: u64 = checks.iter().map(|check| check.requests).sum();
     let kib: u64 = checks.iter().map(|check| check.kib).sum();
-    // Cleaning up costs a listing and a batch (or as many deletions as there were requests) per check.
+    // Cleaning up costs listings and batches (or as many deletions as there were requests) per check.
     Ceiling {
-        requests: requests * 2 + checks.len() as u64 * 6 + 10,
+        requests: requests * 2 + checks.len() as u64 * 12 + 10,
         bytes: (kib + checks.len() as u64 * 16) * 1024,
     }
 }
@@ -156,33 +155,6 @@ async fn run_one(check: &'static Check, client: &Client, base: &str, options: &O
         requests: after.requests - before.requests,
         bytes: after.bytes - before.bytes,
     }
-}
-
-/// Removes what the check wrote. Works on stores without batch deletion and with lagging listings, as far as it can.
-async fn clean(probe: &Probe) -> Result<(), String> {
-    for (key, id) in probe.take_uploads() {
-        // Completed and aborted ones answer 404, which is as good.
-        let _ = probe.client().send(&Call::new(Method::DELETE, &key).query("uploadId", id)).await;
-    }
-    let left = |error: Complaint| error.0;
-    let names = probe.list("", 1000, 5).await.map_err(left)?;
-    if names.is_empty() {
-        return Ok(());
-    }
-    for batch in names.chunks(1000) {
-        let _ = probe.client().send(&probe.delete_call(batch, true)).await;
-    }
-    let names = probe.list("", 1000, 5).await.map_err(left)?;
-    for some in names.chunks(CLEANING) {
-        let calls: Vec<_> = some.iter().map(|name| probe.call(Method::DELETE, name)).collect();
-        let answers = futures::future::join_all(calls.iter().map(|call| probe.client().send(call))).await;
-        if let Some(error) =
-            answers.into_iter().find_map(|answer| answer.err().map(|e: ClientError| e.to_string()))
-        {
-            return Err(error);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

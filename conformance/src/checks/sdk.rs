@@ -112,6 +112,7 @@ async fn multipart(probe: &Probe) -> Result<(), Complaint> {
     let (bucket, key) = (&probe.client().target().bucket, probe.key("object"));
     let created = sdk.create_multipart_upload().bucket(bucket).key(&key).send().await;
     let id = created.map_err(complain("CreateMultipartUpload"))?.upload_id.unwrap_or_default();
+    probe.begun("object", &id);
     let parts = [pattern(5 << 20, 1), pattern(1000, 2)];
     let mut done = CompletedMultipartUpload::builder();
     for (number, part) in (1..).zip(&parts) {

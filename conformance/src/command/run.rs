@@ -180,7 +180,7 @@ async fn run_one(entry: &Entry, arguments: &Arguments, options: &Options) -> Res
     if matches!(entry.start, Start::Environment(_)) {
         let limit = checks::ceiling(options);
         eprintln!(
-            "{:?}: at most {} requests and {} MiB, below {}, removed afterwards",
+            "{:?}: at most {} requests and {} MiB, below {}; what cannot be removed afterwards is named",
             running.target,
             limit.requests,
             limit.bytes >> 20,
@@ -204,7 +204,8 @@ async fn look_again(running: &Running, options: &Options, report: &mut Report) {
             continue;
         };
         let first = outcome.detail.take().unwrap_or_else(|| "nothing to complain about".to_owned());
-        *outcome = Outcome { first_look: Some(first), ..second };
+        let left_behind = outcome.left_behind.take().or(second.left_behind);
+        *outcome = Outcome { first_look: Some(first), left_behind, ..second };
     }
 }
 

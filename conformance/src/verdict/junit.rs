@@ -1,6 +1,6 @@
 //! The report as JUnit XML, which CI systems show.
 
-use super::{Meaning, Report};
+use super::{Meaning, Outcome, Report};
 use crate::client::xml::escape;
 
 /// One test suite per target; a failed check that is required or undeclared is a failure.
@@ -22,21 +22,9 @@ pub fn junit(reports: &[Report]) -> String {
                 outcome.millis / 1000,
                 outcome.millis % 1000
             ));
-            let detail = outcome.detail.as_deref().unwrap_or("");
-            if is_failure(outcome) {
-                text.push_str(&format!(
-                    "><failure message=\"{}\">{}</failure></testcase>\n",
-                    attribute(&outcome.requirement),
-                    escape(detail)
-                ));
-            } else if !outcome.passed {
-                text.push_str(&format!(
-                    "><system-out>{}: {}</system-out></testcase>\n",
-                    outcome.word(),
-                    escape(detail)
-                ));
-            } else {
-                text.push_str("/>\n");
+            match inside(outcome) {
+                inside if inside.is_empty() => text.push_str("/>\n"),
+                inside => text.push_str(&format!(">{inside}</testcase>\n")),
             }
         }
         text.push_str("  </testsuite>\n");
@@ -45,7 +33,23 @@ pub fn junit(reports: &[Report]) -> String {
     text
 }
 
-fn is_failure(outcome: &super::Outcome) -> bool {
+/// What stands inside the test case's element.
+fn inside(outcome: &Outcome) -> String {
+    let detail = escape(outcome.detail.as_deref().unwrap_or(""));
+    let mut text = String::new();
+    if is_failure(outcome) {
+        let requirement = attribute(&outcome.requirement);
+        text.push_str(&format!("<failure message=\"{requirement}\">{detail}</failure>"));
+    } else if !outcome.passed {
+        text.push_str(&format!("<system-out>{}: {detail}</system-out>", outcome.word()));
+    }
+    if let Some(left) = &outcome.left_behind {
+        text.push_str(&format!("<system-err>NOT removed: {}</system-err>", escape(left)));
+    }
+    text
+}
+
+fn is_failure(outcome: &Outcome) -> bool {
     !outcome.passed && outcome.declared.is_none() && outcome.meaning != Meaning::Optional
 }
 
@@ -64,9 +68,11 @@ mod tests {
             outcome("a.a", Meaning::Required, true),
             outcome("b.b", Meaning::Required, false),
             outcome("c.c", Meaning::Optional, false),
+            Outcome { left_behind: Some("one & all".to_owned()), ..outcome("d.d", Meaning::Required, true) },
         ])]);
-        assert!(text.contains("tests=\"3\" failures=\"1\""), "{text}");
+        assert!(text.contains("tests=\"4\" failures=\"1\""), "{text}");
         assert!(text.contains("<failure message=\"b.b holds\">it did &lt;not&gt;</failure>"), "{text}");
         assert!(text.contains("name=\"a.a\" time=\"0.012\"/>"), "{text}");
+        assert!(text.contains("<system-err>NOT removed: one &amp; all</system-err></testcase>"), "{text}");
     }
 }

@@ -22,6 +22,7 @@ pub fn table(report: &Report) -> String {
         report.target,
         report.verdict()
     ));
+    warn_of_leftovers(&mut text, report);
     text
 }
 
@@ -43,7 +44,21 @@ pub fn as_declared(report: &Report) -> String {
             line(&mut text, &format!("{} only at the second look; the first found", outcome.id), first);
         }
     }
+    warn_of_leftovers(&mut text, report);
     text
+}
+
+/// They are no fault of the endpoint as a place for replicas, but somebody pays for them.
+fn warn_of_leftovers(text: &mut String, report: &Report) {
+    let left: Vec<_> = report.outcomes.iter().filter(|outcome| outcome.left_behind.is_some()).collect();
+    if left.is_empty() {
+        return;
+    }
+    let target = &report.target;
+    text.push_str(&format!("WARNING: {target}: what {} checks wrote is NOT removed:\n", left.len()));
+    for outcome in left {
+        line(text, &outcome.id, outcome.left_behind.as_deref().unwrap_or_default());
+    }
 }
 
 fn entry(text: &mut String, outcome: &Outcome, wide: usize) {
@@ -69,9 +84,6 @@ fn entry(text: &mut String, outcome: &Outcome, wide: usize) {
         }
     } else if let Some(reason) = &outcome.declared {
         line(text, "known to fail, and did not", reason);
-    }
-    if let Some(reason) = &outcome.left_behind {
-        line(text, "could not clean up", reason);
     }
 }
 
@@ -100,6 +112,18 @@ mod tests {
             known: they said so\n    set: a-setting: true\n\n\
             1 of 2 checks passed; 3 requests, 0.0 MiB\nexample is usable with:\n  - a-setting: true\n";
         assert_eq!(text, wanted);
+    }
+
+    #[test]
+    fn what_is_left_behind_is_said_loudly() {
+        let left = Outcome {
+            left_behind: Some("3 objects are left".to_owned()),
+            ..outcome("a.a", Meaning::Required, true)
+        };
+        let report = report(vec![left, outcome("b.b", Meaning::Required, true)]);
+        let wanted = "WARNING: example: what 1 checks wrote is NOT removed:\n    a.a: 3 objects are left\n";
+        assert!(table(&report).ends_with(wanted), "{}", table(&report));
+        assert!(as_declared(&report).ends_with(wanted), "{}", as_declared(&report));
     }
 
     #[test]
