@@ -121,7 +121,9 @@ fn from_variables(name: &str, prefix: &str, get: impl Fn(&str) -> Option<String>
     target.bucket = need("BUCKET")?;
     target.create_bucket = optional("CREATE_BUCKET").is_some_and(|value| value == "true");
     target.session_token = optional("SESSION_TOKEN");
-    target.prefix = optional("KEY_PREFIX").unwrap_or_else(|| "conformance-suite/".to_owned());
+    // Replicators take a slash at the beginning away, and what they write must lie where the suite cleans up.
+    let key_prefix = optional("KEY_PREFIX").unwrap_or_else(|| "conformance-suite/".to_owned());
+    target.prefix = key_prefix.trim_start_matches('/').to_owned();
     if let Some(header) = optional("HEADER") {
         let (name, value) =
             header.split_once(':').ok_or_else(|| format!("{prefix}HEADER is not `name: value`"))?;
@@ -156,6 +158,8 @@ mod tests {
     fn environment() {
         let target = variables(&[("X_STYLE", "virtual")]).unwrap();
         assert_eq!((target.style, target.create_bucket), (Style::Virtual, false));
+        assert_eq!(target.prefix, "conformance-suite/");
+        assert_eq!(variables(&[("X_KEY_PREFIX", "/ci/nightly/")]).unwrap().prefix, "ci/nightly/");
         assert!(!format!("{target:?}").contains("secret"));
         assert!(variables(&[("X_BUCKET", "")]).unwrap_err().contains("X_BUCKET is not set"));
         assert!(variables(&[("X_STYLE", "x")]).unwrap_err().contains("X_STYLE"));
