@@ -332,9 +332,9 @@ async fn overwrite_read_after_write(probe: &Probe) -> Result<(), Complaint> {
 }
 
 async fn repeat(probe: &Probe) -> Result<(), Complaint> {
-    let first = probe.put("object", "some bytes").await?;
-    let second = probe.put("object", "some bytes").await?;
-    ensure!(first.etag() == second.etag(), "the ETag changed from {} to {}", first.etag(), second.etag());
+    // Their ETags may differ: with encryption by KMS each has its own.
+    probe.put("object", "some bytes").await?;
+    probe.put("object", "some bytes").await?;
     probe.holds("object", b"some bytes").await
 }
 
