@@ -142,7 +142,7 @@ pub(super) const CHECKS: &[Check] = &[
     check!(
         "multipart.abort",
         Required,
-        5,
+        6,
         4,
         "after an abort no part is accepted and nothing is published",
         "given-up uploads must not come back, or be paid for ever",
@@ -357,6 +357,8 @@ async fn abort(probe: &Probe) -> Result<(), Complaint> {
     let id = probe.begin("object", &[]).await?;
     let etag = probe.part("object", &id, 1, "x".into()).await?;
     probe.expect(&probe.call(Method::DELETE, "object").query("uploadId", &id), 204).await?;
+    let late = probe.send(&probe.part_call("object", &id, 2, "y".into())).await?;
+    ensure!(late.status.is_client_error(), "a part after the abort was answered {}", late.describe());
     refused(probe, "object", &id, &[(1, etag)]).await?;
     probe.absent("object").await
 }
