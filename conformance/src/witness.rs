@@ -168,10 +168,20 @@ impl Replicator {
 
     fn command(&self, environment: &[(String, String)]) -> Command {
         let mut command = Command::new(&self.binary);
-        // A custom bundle makes Litestream's S3 client refuse to start, whatever the endpoint.
-        command.env_remove("AWS_CA_BUNDLE").envs(environment.iter().map(|(name, value)| (name, value)));
+        for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
+            if is_of_the_caller(&name) {
+                command.env_remove(name);
+            }
+        }
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command
     }
+}
+
+/// Whether a variable of the caller's would send the replicator elsewhere, or with other keys, than the site says.
+/// (A custom bundle, besides, makes Litestream's S3 client refuse to start, whatever the endpoint.)
+fn is_of_the_caller(name: &str) -> bool {
+    name.starts_with("AWS_") || name.starts_with("LITESTREAM_")
 }
 
 /// Runs a Litestream command that is neither `replicate` nor `restore`.
@@ -192,6 +202,18 @@ mod tests {
         for version in [V0_3_13, V0_5_15, V0_5_17] {
             let said = run(version, &["version"], folder.path()).unwrap();
             assert_eq!(said.output.trim().trim_start_matches('v'), version);
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_callers_leads_a_replicator_elsewhere() {
+        for name in ["AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_CA_BUNDLE"]
+        {
+            assert!(is_of_the_caller(name), "{name}");
+        }
+        assert!(is_of_the_caller("LITESTREAM_ACCESS_KEY_ID"));
+        for name in ["PATH", "HOME", "HTTPS_PROXY"] {
+            assert!(!is_of_the_caller(name), "{name}");
         }
     }
 
