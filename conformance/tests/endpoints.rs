@@ -6,5 +6,7 @@ mod cleaning;
 mod dialects;
 #[path = "endpoints/lies.rs"]
 mod lies;
+#[path = "endpoints/patience.rs"]
+mod patience;
 #[path = "endpoints/server.rs"]
 mod server;

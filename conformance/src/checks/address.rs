@@ -5,7 +5,7 @@ use http::Method;
 use super::Need::{Optional, Required, Setting};
 use super::probe::same;
 use super::{Check, Complaint, Probe, check, ensure};
-use crate::client::{Address, Call, Client, Style};
+use crate::client::{Address, Call, Client, Repeat, Style};
 
 pub(super) const CHECKS: &[Check] = &[
     check!(
@@ -183,7 +183,8 @@ async fn through(probe: &Probe, endpoint: String) -> Result<(), Complaint> {
     target.endpoint = endpoint;
     let other = Client::new(target.into(), probe.client().budget())
         .map_err(|error| Complaint::new(error.to_string()))?;
-    let answer = other.send(&Call::new(Method::GET, &probe.key("object"))).await?;
+    let get = Call::new(Method::GET, &probe.key("object"));
+    let answer = other.send_patiently(&get, Repeat::WhenFailed).await?;
     ensure!(answer.status == 200, "GET was answered {}", answer.describe());
     same("object", &answer.body, b"written")
 }

@@ -4,7 +4,7 @@ use futures::future::{join, join_all};
 use http::Method;
 
 use super::Need::{Required, Setting};
-use super::probe::pattern;
+use super::probe::{pattern, same};
 use super::{Check, Complaint, Probe, check, ensure};
 
 pub(super) const CHECKS: &[Check] = &[
@@ -29,8 +29,8 @@ pub(super) const CHECKS: &[Check] = &[
     check!(
         "parallel.overwrites",
         Required,
-        9,
-        9000,
+        60,
+        20000,
         "after eight overwrites at once the object is exactly one of them",
         "two replicators by mistake must not produce a third thing",
         overwrites
@@ -38,8 +38,8 @@ pub(super) const CHECKS: &[Check] = &[
     check!(
         "parallel.read-while-overwritten",
         Required,
-        41,
-        25000,
+        80,
+        40000,
         "a GET during overwrites returns one version whole, with the ETag of that version",
         "restore while compaction rewrites a key",
         read_while_overwritten
@@ -67,8 +67,12 @@ pub(super) const CHECKS: &[Check] = &[
 async fn puts(probe: &Probe) -> Result<(), Complaint> {
     let bodies: Vec<_> = (0..16).map(|n| pattern(5000, n)).collect();
     let names: Vec<_> = (0..16).map(|n| format!("object-{n:02}")).collect();
-    for answer in join_all(names.iter().zip(&bodies).map(|(name, body)| probe.put(name, body.clone()))).await
-    {
+    let calls: Vec<_> = names
+        .iter()
+        .zip(&bodies)
+        .map(|(name, body)| probe.call(Method::PUT, name).body(body.clone()))
+        .collect();
+    for answer in join_all(calls.iter().map(|call| probe.expect_at_once(call, 200))).await {
         answer?;
     }
     for (name, body) in names.iter().zip(&bodies) {
@@ -80,8 +84,9 @@ async fn puts(probe: &Probe) -> Result<(), Complaint> {
 async fn gets(probe: &Probe) -> Result<(), Complaint> {
     let body = pattern(5000, 1);
     probe.put("object", body.clone()).await?;
-    for answer in join_all((0..32).map(|_| probe.holds("object", &body))).await {
-        answer?;
+    let call = probe.call(Method::GET, "object");
+    for answer in join_all((0..32).map(|_| probe.expect_at_once(&call, 200))).await {
+        same("object", &answer?.body, &body)?;
     }
     Ok(())
 }

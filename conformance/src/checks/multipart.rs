@@ -387,7 +387,7 @@ async fn parallel_parts(probe: &Probe) -> Result<(), Complaint> {
         .zip(&parts)
         .map(|(number, part)| probe.part_call("object", &id, number, part.clone()))
         .collect();
-    let answers = join_all(calls.iter().map(|call| probe.expect(call, 200))).await;
+    let answers = join_all(calls.iter().map(|call| probe.expect_at_once(call, 200))).await;
     let mut named = Vec::new();
     for (number, answer) in (1..).zip(answers) {
         named.push((number, answer?.header("etag").to_owned()));

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
 
-use crate::client::{Answer, Call, Client, ClientError, xml};
+use crate::client::{Answer, Call, Client, ClientError, Repeat, xml};
 
 /// Why a check failed, for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,12 +47,20 @@ pub struct Probe {
     prefix: String,
     note: Mutex<Option<String>>,
     uploads: Mutex<Vec<(String, String)>>,
+    more_time: Mutex<Duration>,
     replicator: Option<PathBuf>,
 }
 
 impl Probe {
     pub(crate) fn new(client: Client, prefix: String, replicator: Option<PathBuf>) -> Self {
-        Self { client, prefix, note: Mutex::default(), uploads: Mutex::default(), replicator }
+        Self {
+            client,
+            prefix,
+            note: Mutex::default(),
+            uploads: Mutex::default(),
+            more_time: Mutex::default(),
+            replicator,
+        }
     }
 
     /// The client, for requests of an unusual form.
@@ -83,6 +92,15 @@ impl Probe {
         self.note.lock().expect("no holder of the note panics").take()
     }
 
+    /// Asks for time beyond what every check has, for one whose work is much at the pace it measured.
+    pub fn take_time(&self, more: Duration) {
+        *self.more_time.lock().expect("no holder of the time panics") = more;
+    }
+
+    pub(super) fn more_time(&self) -> Duration {
+        *self.more_time.lock().expect("no holder of the time panics")
+    }
+
     /// Uploads begun: key and id.
     pub(crate) fn take_uploads(&self) -> Vec<(String, String)> {
         std::mem::take(&mut *self.uploads.lock().expect("no holder of the list panics"))
@@ -93,14 +111,24 @@ impl Probe {
         Call::new(method, &self.key(name))
     }
 
-    /// Sends it.
+    /// Sends it; again if the provider asks for that. Any other answer may be what the check is after.
     pub async fn send(&self, call: &Call) -> Result<Answer, Complaint> {
-        Ok(self.client.send(call).await?)
+        Ok(self.client.send_patiently(call, Repeat::WhenThrottled).await?)
     }
 
-    /// Sends it and demands a status.
+    /// Sends it and demands a status; again if the provider asks for that or stumbles.
     pub async fn expect(&self, call: &Call, status: u16) -> Result<Answer, Complaint> {
-        let answer = self.send(call).await?;
+        let answer = self.client.send_patiently(call, Repeat::WhenFailed).await?;
+        self.demand(call, answer, status)
+    }
+
+    /// Sends it once and demands a status: for checks of how much is served at once.
+    pub async fn expect_at_once(&self, call: &Call, status: u16) -> Result<Answer, Complaint> {
+        let answer = self.client.send(call).await?;
+        self.demand(call, answer, status)
+    }
+
+    fn demand(&self, call: &Call, answer: Answer, status: u16) -> Result<Answer, Complaint> {
         if answer.status.as_u16() == status {
             return Ok(answer);
         }

@@ -8,14 +8,16 @@ use http::Method;
 use tokio::time::Instant;
 
 use super::cleaning::clean;
-use super::{Check, Complaint, Need, Probe, all};
+use super::{Check, Complaint, Need, Probe, Running, all};
 use crate::client::{Budget, Call, Client};
 use crate::server::system_clock;
 use crate::targets::Target;
 use crate::verdict::{Meaning, Outcome, Report};
 
-/// Longest a check may take.
+/// Longest a check may take, unless it has reasons to take longer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(180);
+/// Most that these reasons add.
+const MORE_TIME: Duration = Duration::from_secs(15 * 60);
 
 /// Which checks to run.
 #[derive(Debug, Clone, Default)]
@@ -127,11 +129,41 @@ async fn create_bucket(client: &Client) -> Result<(), String> {
     Err(format!("the bucket {} cannot be made: {}", client.target().bucket, answer.describe()))
 }
 
+/// Ends a check that hangs. Pauses that the endpoint asked for are not its fault, nor is a slow line where the work is
+/// much.
+async fn in_time(
+    probe: &Probe,
+    start: Instant,
+    waited_before: Duration,
+    mut work: Running<'_>,
+) -> Result<(), Complaint> {
+    let allowed = || {
+        let waited = probe.client().spent().waited.saturating_sub(waited_before);
+        CHECK_TIMEOUT + (waited + probe.more_time()).min(MORE_TIME)
+    };
+    loop {
+        let limit = allowed();
+        match tokio::time::timeout_at(start + limit, &mut work).await {
+            Ok(result) => return result,
+            Err(_) if allowed() > limit => {}
+            Err(_) => return Err(Complaint::new(format!("not done within {limit:?}"))),
+        }
+    }
+}
+
+/// What is to be said beside the verdict: the check's own remark, and how often it had to ask again.
+fn remarks(said: Option<String>, repeated: u64) -> Option<String> {
+    let again = (repeated > 0).then(|| format!("asked again {repeated} times after 429, 500 or 503"));
+    match (said, again) {
+        (Some(said), Some(again)) => Some(format!("{said} ({again})")),
+        (said, again) => said.or(again),
+    }
+}
+
 async fn run_one(check: &'static Check, client: &Client, base: &str, options: &Options) -> Outcome {
     let probe = Probe::new(client.clone(), format!("{base}{}/", check.id), options.replicator.clone());
     let (start, before) = (Instant::now(), client.spent());
-    let result = tokio::time::timeout(CHECK_TIMEOUT, (check.run)(&probe)).await;
-    let result = result.unwrap_or_else(|_| Err(Complaint::new(format!("not done within {CHECK_TIMEOUT:?}"))));
+    let result = in_time(&probe, start, before.waited, (check.run)(&probe)).await;
     let (took, after) = (start.elapsed(), client.spent());
     let cleaned = clean(&probe).await;
     let (meaning, advice) = match check.need {
@@ -147,7 +179,10 @@ async fn run_one(check: &'static Check, client: &Client, base: &str, options: &O
         meaning,
         passed: result.is_ok(),
         advice: advice.filter(|_| result.is_err()),
-        detail: result.err().map(|complaint| complaint.0).or_else(|| probe.take_note()),
+        detail: remarks(
+            result.err().map(|complaint| complaint.0).or_else(|| probe.take_note()),
+            after.repeated - before.repeated,
+        ),
         declared: None,
         first_look: None,
         left_behind: cleaned.err(),
@@ -160,6 +195,35 @@ async fn run_one(check: &'static Check, client: &Client, base: &str, options: &O
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_asked_again_is_said() {
+        let said = |text: &str| Some(text.to_owned());
+        assert_eq!(remarks(None, 0), None);
+        assert_eq!(remarks(said("a figure"), 0), said("a figure"));
+        assert_eq!(remarks(None, 3), said("asked again 3 times after 429, 500 or 503"));
+        let both = "a figure (asked again 3 times after 429, 500 or 503)";
+        assert_eq!(remarks(said("a figure"), 3), said(both));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_gets_the_time_it_can_account_for() {
+        let target = Target::local("nobody", "http://127.0.0.1:1", "a", "s");
+        let client = Client::new(Arc::new(target), Arc::new(Budget::new(1, 1))).unwrap();
+        let probe = Probe::new(client, "p/".to_owned(), None);
+        let minutes = |count: u64| Duration::from_secs(count * 60);
+        let late = Box::pin(async {
+            tokio::time::sleep(minutes(4)).await;
+            Ok(())
+        });
+        assert!(in_time(&probe, Instant::now(), Duration::ZERO, late).await.is_err());
+        let accounted = Box::pin(async {
+            probe.take_time(minutes(10));
+            tokio::time::sleep(minutes(12)).await;
+            Ok(())
+        });
+        in_time(&probe, Instant::now(), Duration::ZERO, accounted).await.unwrap();
+    }
 
     fn validated(only: &[&str], skip: &[&str]) -> Result<(), String> {
         let owned = |all: &[&str]| all.iter().map(|start| (*start).to_owned()).collect();

@@ -1,8 +1,13 @@
 //! The ceiling on what a run may cost, for buckets that somebody pays for.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::ClientError;
+
+/// Most time spent in pauses before repetitions, all requests of a run together: an endpoint that refuses for good is
+/// not waited for at every check.
+const MAX_WAITED: Duration = Duration::from_secs(15 * 60);
 
 /// Counts requests and bytes against a ceiling.
 #[derive(Debug)]
@@ -11,6 +16,8 @@ pub struct Budget {
     max_bytes: u64,
     requests: AtomicU64,
     bytes: AtomicU64,
+    repeated: AtomicU64,
+    waited_millis: AtomicU64,
 }
 
 /// What was used of a [`Budget`].
@@ -20,13 +27,36 @@ pub struct Spent {
     pub requests: u64,
     /// Bytes of bodies, both ways.
     pub bytes: u64,
+    /// Of the requests, those that repeat a refused one.
+    pub repeated: u64,
+    /// Time spent in pauses before these; requests at once add up.
+    pub waited: Duration,
 }
 
 impl Budget {
     /// A budget of so many requests and bytes.
     #[must_use]
     pub fn new(max_requests: u64, max_bytes: u64) -> Self {
-        Self { max_requests, max_bytes, requests: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+        let zero = || AtomicU64::new(0);
+        Self {
+            max_requests,
+            max_bytes,
+            requests: zero(),
+            bytes: zero(),
+            repeated: zero(),
+            waited_millis: zero(),
+        }
+    }
+
+    /// Takes one repetition; gives its pause, made from its number, or nothing if enough was waited.
+    pub(super) fn repetition(&self, pause: impl FnOnce(u64) -> Duration) -> Option<Duration> {
+        if self.spent().waited >= MAX_WAITED {
+            return None;
+        }
+        let pause = pause(self.repeated.fetch_add(1, Ordering::Relaxed));
+        let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        self.waited_millis.fetch_add(millis, Ordering::Relaxed);
+        Some(pause)
     }
 
     /// Takes one request with a body of this size, before it is sent.
@@ -48,13 +78,32 @@ impl Budget {
     /// What was used.
     #[must_use]
     pub fn spent(&self) -> Spent {
-        Spent { requests: self.requests.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Spent {
+            requests: read(&self.requests),
+            bytes: read(&self.bytes),
+            repeated: read(&self.repeated),
+            waited: Duration::from_millis(read(&self.waited_millis)),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waits_only_so_long_in_all() {
+        let budget = Budget::new(0, 0);
+        let long = MAX_WAITED / 2 + Duration::from_secs(1);
+        assert_eq!(budget.repetition(|nth| long + Duration::from_secs(nth)), Some(long));
+        assert_eq!(
+            budget.repetition(|nth| long + Duration::from_secs(nth)),
+            Some(long + Duration::from_secs(1))
+        );
+        assert_eq!(budget.repetition(|_| long), None);
+        assert_eq!(budget.spent().repeated, 2);
+    }
 
     #[test]
     fn stops_at_the_ceiling() {

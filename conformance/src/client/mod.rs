@@ -1,11 +1,12 @@
 //! A plain S3 client that sends exactly what a check tells it to: the headers, the query, the way of signing.
 //!
-//! It hides nothing (no retries but on a stale pooled connection, no redirects, no checksums of its own), counts
-//! requests and bytes, and stops at a ceiling. Signatures are made by `aws-sigv4`, so that neither the embedded
+//! It hides nothing (no retries but on a stale pooled connection and where [`Repeat`] is said, no redirects, no
+//! checksums of its own), counts requests and bytes, and stops at a ceiling. Signatures are made by `aws-sigv4`, so that neither the embedded
 //! server nor the product grades its own homework.
 
 mod budget;
 mod dial;
+mod patience;
 mod sdk;
 mod sign;
 pub mod xml;
@@ -21,6 +22,7 @@ use hyper::body::{Frame, Incoming};
 
 pub use self::budget::{Budget, Spent};
 pub use self::dial::{Address, AddressError, Dialer};
+pub use self::patience::Repeat;
 pub use self::sdk::SdkChecksums;
 pub use self::sign::Signing;
 use crate::targets::Target;

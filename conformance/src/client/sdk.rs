@@ -20,9 +20,11 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
+use bytes::Bytes;
 use http_body_util::BodyExt;
 
-use super::{Budget, Client, Dialer, SendBody, Style};
+use super::patience::wait;
+use super::{Budget, Client, Dialer, Repeat, SendBody, Style};
 
 /// Which checksums the SDK adds on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,34 +121,57 @@ impl HttpClient for Connector {
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let this = self.clone();
-        HttpConnectorFuture::new(async move {
-            let user = |error: Box<dyn std::error::Error + Send + Sync>| ConnectorError::user(error);
-            let request = request.try_into_http1x().map_err(|error| user(error.into()))?;
-            let (mut parts, body) = request.into_parts();
-            this.budget.charge(body.content_length().unwrap_or(0)).map_err(|error| user(error.into()))?;
-            let authority = parts.uri.authority().map(ToString::to_string).unwrap_or_default();
-            if let Ok(host) = http::HeaderValue::from_str(&authority) {
-                parts.headers.insert("host", host);
+        HttpConnectorFuture::new(async move { this.answer(request).await })
+    }
+}
+
+fn user(error: impl Into<BoxError>) -> ConnectorError {
+    ConnectorError::user(error.into())
+}
+
+impl Connector {
+    /// With the patience of the raw client: the SDK's own would hide how often it was needed.
+    async fn answer(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let (mut parts, body) = request.try_into_http1x().map_err(user)?.into_parts();
+        let authority = parts.uri.authority().map(ToString::to_string).unwrap_or_default();
+        if let Ok(host) = http::HeaderValue::from_str(&authority) {
+            parts.headers.insert("host", host);
+        }
+        let origin = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        parts.uri = origin.parse().map_err(|error: http::uri::InvalidUri| user(error))?;
+        let body = body.collect().await.map_err(user)?.to_bytes();
+        let mut repeated = 0;
+        loop {
+            let answer = self.attempt(&authority, &parts, &body).await?;
+            let asked =
+                answer.headers().get("retry-after").and_then(|value| value.to_str().ok()).unwrap_or("");
+            if !wait(&self.budget, Repeat::WhenFailed, answer.status(), asked, repeated).await {
+                return HttpResponse::try_from(answer.map(SdkBody::from)).map_err(user);
             }
-            let origin = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-            parts.uri = origin.parse().map_err(|error: http::uri::InvalidUri| user(error.into()))?;
-            let collected = body.collect().await.map_err(user)?;
-            let bytes = collected.to_bytes();
-            let build = || {
-                let body: SendBody =
-                    http_body_util::Full::new(bytes.clone()).map_err(|never| match never {}).boxed_unsync();
-                http::Request::from_parts(parts.clone(), body)
-            };
-            let response = this
-                .dialer
-                .exchange(&authority, build(), build)
-                .await
-                .map_err(|error| ConnectorError::io(Box::new(error)))?;
-            let (parts, body) = response.into_parts();
-            let body = body.collect().await.map_err(|error| ConnectorError::io(Box::new(error)))?.to_bytes();
-            this.budget.charge_answer(body.len() as u64).map_err(|error| user(error.into()))?;
-            let response = http::Response::from_parts(parts, SdkBody::from(body));
-            HttpResponse::try_from(response).map_err(|error| user(error.into()))
-        })
+            repeated += 1;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        authority: &str,
+        parts: &http::request::Parts,
+        body: &Bytes,
+    ) -> Result<http::Response<Bytes>, ConnectorError> {
+        self.budget.charge(body.len() as u64).map_err(user)?;
+        let build = || {
+            let body: SendBody =
+                http_body_util::Full::new(body.clone()).map_err(|never| match never {}).boxed_unsync();
+            http::Request::from_parts(parts.clone(), body)
+        };
+        let response = self
+            .dialer
+            .exchange(authority, build(), build)
+            .await
+            .map_err(|error| ConnectorError::io(Box::new(error)))?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.map_err(|error| ConnectorError::io(Box::new(error)))?.to_bytes();
+        self.budget.charge_answer(body.len() as u64).map_err(user)?;
+        Ok(http::Response::from_parts(parts, body))
     }
 }

@@ -1,0 +1,88 @@
+//! A provider that rations writes of a key, and stumbles, is asked again; one that serves little at once is not.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use conformance::checks::{self, Options};
+use conformance::server::{ErrorAnswer, Fault, Outcome, RequestFacts, Server, Settings, Verb, system_clock};
+use conformance::targets::Target;
+use conformance::verdict::Report;
+use tokio::time::Instant;
+
+async fn ran(faults: impl Fn(&RequestFacts) -> Fault + Send + Sync + 'static, only: &[&str]) -> Report {
+    let mut settings = Settings::new(system_clock());
+    settings.faults = Arc::new(faults);
+    let loopback = Server::new(settings).start_loopback().await.expect("a free port");
+    let target = Target::local("busy", &loopback.endpoint(), "access", "secret");
+    let only = only.iter().map(|start| (*start).to_owned()).collect();
+    checks::run(target, &Options { only, ..Options::default() }).await.expect("it is there")
+}
+
+fn refuse(status: u16, code: &str) -> Fault {
+    Outcome::Refuse(ErrorAnswer::new(status, code)).into()
+}
+
+/// Every so many requests that change something, one is answered like this.
+fn stumbling(status: u16) -> impl Fn(&RequestFacts) -> Fault {
+    move |request| match request.verb {
+        Verb::PutObject | Verb::UploadPart if request.ordinal % 3 == 0 => refuse(status, "SlowDown"),
+        _ => Fault::default(),
+    }
+}
+
+fn all_passed(report: &Report) {
+    for outcome in &report.outcomes {
+        assert!(outcome.passed, "{}: {:?}", outcome.id, outcome.detail);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_of_a_key_may_be_rationed() {
+    let last = Mutex::new(BTreeMap::new());
+    let one_in_a_while = move |request: &RequestFacts| {
+        if request.verb != Verb::PutObject {
+            return Fault::default();
+        }
+        let (key, now) = (request.key.clone().unwrap_or_default(), Instant::now());
+        let mut last = last.lock().unwrap();
+        let early = last.get(&key).is_some_and(|then| now - *then < Duration::from_millis(400));
+        if early {
+            return refuse(429, "TooManyRequests");
+        }
+        last.insert(key, now);
+        Fault::default()
+    };
+    let report =
+        ran(one_in_a_while, &["parallel.overwrites", "condition.create-race", "put.overwrite-shorter"]).await;
+    all_passed(&report);
+    let said = report.outcomes[0].detail.clone().unwrap();
+    assert!(said.contains("asked again 1 times after 429"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_stumble_is_not_the_verdict() {
+    for status in [500, 503] {
+        all_passed(&ran(stumbling(status), &["put.overwrite-shorter", "sdk.put-get"]).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_much_is_served_at_once_is_asked_once() {
+    let report = ran(stumbling(503), &["parallel.puts"]).await;
+    let outcome = &report.outcomes[0];
+    assert!(!outcome.passed);
+    assert!(outcome.detail.as_ref().is_some_and(|said| said.contains("503")), "{:?}", outcome.detail);
+    assert!(outcome.millis < 500, "{} ms", outcome.millis);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_that_stays_is_the_endpoints() {
+    let broken = |request: &RequestFacts| match request.verb {
+        Verb::PutObject => refuse(500, "InternalError"),
+        _ => Fault::default(),
+    };
+    let report = ran(broken, &["put.one-byte"]).await;
+    let said = report.outcomes[0].detail.clone().unwrap();
+    assert!(said.contains("500 InternalError") && said.contains("asked again 2 times"), "{said}");
+}
