@@ -316,7 +316,7 @@ fn a_stale_wal_beside_an_absent_database_is_not_replayed() {
 }
 
 /// #218, #724: an application that never waits for a lock is never refused one, however often the replicator
-/// checkpoints, and its WAL stays short all the same.
+/// checkpoints, and its WAL starts over all the same. How often depends on who gets the processor in between.
 #[test]
 fn an_impatient_writer_is_never_refused() {
     let mut scene = Scene::calm(67);
@@ -330,13 +330,23 @@ fn an_impatient_writer_is_never_refused() {
     let db = scene.app.as_ref().unwrap().db();
     db.busy_timeout(Duration::ZERO).unwrap();
     db.execute_batch("PRAGMA wal_autocheckpoint = 0").unwrap();
-    for _ in 0..8 {
+    let salts = |scene: &Scene| std::fs::read(scene.path("app.db-wal")).unwrap()[16..24].to_vec();
+    let mut logs = std::collections::BTreeSet::from([salts(&scene)]);
+    for round in 0.. {
         // A commit that is refused ends the test.
         scene.update_rows(100);
         scene.wait_replicated(&site);
+        logs.insert(salts(&scene));
+        if round >= 8 && logs.len() >= 3 {
+            break;
+        }
+        assert!(
+            round < 100,
+            "{} frames were written, and the WAL started over {} times",
+            round * 200,
+            logs.len() - 1
+        );
     }
-    let wal = std::fs::metadata(scene.path("app.db-wal")).unwrap().len();
-    assert!(wal < 1000 * 4120, "1600 frames were written, and the WAL has {wal} bytes");
     daemon.terminate(PATIENCE).unwrap();
     let state = scene.restore_and_judge(&product, &site, &[]).unwrap();
     assert_eq!(state.seq, scene.history.committed());
