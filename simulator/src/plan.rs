@@ -297,6 +297,14 @@ impl Plan {
         Self { full: true, ..Self::draw(seed) }
     }
 
+    /// Whether single calls of the replicator may take seconds.
+    #[must_use]
+    pub fn may_take_long(&self) -> bool {
+        let is_slow =
+            |fault: &Timed| matches!(fault.what, Happening::Disk(_) | Happening::Pause { app: false, .. });
+        self.settings().any(|settings| settings.pace.sleeps_per_mille > 0) || self.faults.iter().any(is_slow)
+    }
+
     /// Every set of settings that the replicator may run with.
     pub fn settings(&self) -> impl Iterator<Item = &ReplicatorPlan> {
         let later = self.faults.iter().filter_map(|fault| match &fault.what {
