@@ -153,7 +153,7 @@ async fn in_time(
 
 /// What is to be said beside the verdict: the check's own remark, and how often it had to ask again.
 fn remarks(said: Option<String>, repeated: u64) -> Option<String> {
-    let again = (repeated > 0).then(|| format!("asked again {repeated} times after 429, 500 or 503"));
+    let again = (repeated > 0).then(|| format!("asked again {repeated} times after 429, 408 or 5xx"));
     match (said, again) {
         (Some(said), Some(again)) => Some(format!("{said} ({again})")),
         (said, again) => said.or(again),
@@ -201,8 +201,8 @@ mod tests {
         let said = |text: &str| Some(text.to_owned());
         assert_eq!(remarks(None, 0), None);
         assert_eq!(remarks(said("a figure"), 0), said("a figure"));
-        assert_eq!(remarks(None, 3), said("asked again 3 times after 429, 500 or 503"));
-        let both = "a figure (asked again 3 times after 429, 500 or 503)";
+        assert_eq!(remarks(None, 3), said("asked again 3 times after 429, 408 or 5xx"));
+        let both = "a figure (asked again 3 times after 429, 408 or 5xx)";
         assert_eq!(remarks(said("a figure"), 3), said(both));
     }
 

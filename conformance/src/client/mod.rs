@@ -1,8 +1,8 @@
 //! A plain S3 client that sends exactly what a check tells it to: the headers, the query, the way of signing.
 //!
 //! It hides nothing (no retries but on a stale pooled connection and where [`Repeat`] is said, no redirects, no
-//! checksums of its own), counts requests and bytes, and stops at a ceiling. Signatures are made by `aws-sigv4`, so that neither the embedded
-//! server nor the product grades its own homework.
+//! checksums of its own), counts requests and bytes, and stops at a ceiling. Signatures are made by `aws-sigv4`, so that
+//! neither the embedded server nor the product grades its own homework.
 
 mod budget;
 mod dial;

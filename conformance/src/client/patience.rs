@@ -23,7 +23,7 @@ const FAILED: u32 = 2;
 pub enum Repeat {
     /// 429 and 503: the provider asks to come later.
     WhenThrottled,
-    /// These and 500: the request must succeed, or fail in a way of its own.
+    /// These and what a server or a proxy says of its own troubles: the request must succeed, or fail in a way of its own.
     WhenFailed,
 }
 
@@ -32,7 +32,7 @@ impl Repeat {
     fn times(self, status: StatusCode) -> u32 {
         match (status.as_u16(), self) {
             (429 | 503, _) => THROTTLED,
-            (500, Self::WhenFailed) => FAILED,
+            (408 | 500 | 502 | 504, Self::WhenFailed) => FAILED,
             _ => 0,
         }
     }
@@ -90,11 +90,12 @@ mod tests {
     #[test]
     fn only_what_is_for_the_moment_is_repeated() {
         let times = |repeat: Repeat| {
-            [200, 400, 403, 412, 429, 500, 501, 503]
+            [200, 400, 403, 408, 412, 429, 500, 501, 502, 503, 504]
                 .map(|status| repeat.times(StatusCode::from_u16(status).unwrap()))
         };
-        assert_eq!(times(Repeat::WhenThrottled), [0, 0, 0, 0, THROTTLED, 0, 0, THROTTLED]);
-        assert_eq!(times(Repeat::WhenFailed), [0, 0, 0, 0, THROTTLED, FAILED, 0, THROTTLED]);
+        assert_eq!(times(Repeat::WhenThrottled), [0, 0, 0, 0, 0, THROTTLED, 0, 0, 0, THROTTLED, 0]);
+        let failed = [0, 0, 0, FAILED, 0, THROTTLED, FAILED, 0, FAILED, THROTTLED, FAILED];
+        assert_eq!(times(Repeat::WhenFailed), failed);
     }
 
     #[test]

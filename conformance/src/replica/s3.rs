@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::Method;
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 
 use super::url::Place;
 use super::{Object, Store, Unread};
 use crate::Defect;
-use crate::client::{Address, Answer, Budget, Call, Client, ClientError, Limits, Style, xml};
+use crate::client::{Address, Answer, Budget, Call, Client, ClientError, Limits, Repeat, Style, xml};
 use crate::targets::Target;
 
-/// Before another attempt: a store that is busy is no broken replica.
+/// Before another attempt after a failure of the network, of which the client makes none itself.
 const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
 /// A bucket and a path in it.
@@ -83,17 +83,23 @@ impl S3 {
     fn fetch(&self, what: &str, call: &Call) -> Result<Answer, Unread> {
         let mut pauses = PAUSES.into_iter();
         loop {
-            let (why, may_pass) = match self.runtime.block_on(self.client.send(call)) {
+            let error = match self.runtime.block_on(self.client.send_patiently(call, Repeat::WhenFailed)) {
                 Ok(answer) if answer.status == 200 => return Ok(answer),
-                Ok(answer) if is_absent(&answer) => {
-                    return Err(Unread::Absent(self.failed(what, &answer.describe())));
+                Ok(answer) => {
+                    let failed = self.failed(what, &answer.describe());
+                    return Err(if is_absent(&answer) {
+                        Unread::Absent(failed)
+                    } else {
+                        Unread::Failed(failed)
+                    });
                 }
-                Ok(answer) => (answer.describe(), may_pass(answer.status)),
-                Err(error) => (error.to_string(), is_of_the_network(&error)),
+                Err(error) => error,
             };
             match pauses.next() {
-                Some(pause) if may_pass => self.runtime.block_on(async { tokio::time::sleep(pause).await }),
-                _ => return Err(Unread::Failed(self.failed(what, &why))),
+                Some(pause) if is_of_the_network(&error) => {
+                    self.runtime.block_on(async { tokio::time::sleep(pause).await });
+                }
+                _ => return Err(Unread::Failed(self.failed(what, &error.to_string()))),
             }
         }
     }
@@ -105,10 +111,6 @@ impl S3 {
 
 fn is_absent(answer: &Answer) -> bool {
     answer.status == 404 && answer.code() != "NoSuchBucket"
-}
-
-fn may_pass(status: StatusCode) -> bool {
-    status.is_server_error() || status == 429 || status == 408
 }
 
 fn is_of_the_network(error: &ClientError) -> bool {

@@ -72,8 +72,9 @@ async fn how_much_is_served_at_once_is_asked_once() {
     let report = ran(stumbling(503), &["parallel.puts"]).await;
     let outcome = &report.outcomes[0];
     assert!(!outcome.passed);
-    assert!(outcome.detail.as_ref().is_some_and(|said| said.contains("503")), "{:?}", outcome.detail);
-    assert!(outcome.millis < 500, "{} ms", outcome.millis);
+    let said = outcome.detail.clone().unwrap();
+    // Counted, not timed: a busy machine is slow.
+    assert!(said.contains("503") && !said.contains("asked again"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

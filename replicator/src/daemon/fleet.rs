@@ -91,8 +91,8 @@ impl Fleet {
                 // It is tried again and again, and a log is finite.
                 if before != Some(why.as_str()) {
                     tracing::error!(path = %path.display(), %error, "cannot start replication");
+                    self.board.add_broken(path.clone(), &error);
                 }
-                self.board.add_broken(path.clone(), &error);
                 self.broken.insert(path, (database, why));
             }
         }
@@ -149,6 +149,7 @@ impl Fleet {
 
     /// Tries again what could not be started.
     pub async fn retry_broken(&mut self) {
+        // They stay where they are until they are started: a look can be broken off in between.
         for (database, why) in self.broken.values().cloned().collect::<Vec<_>>() {
             self.start_or_remember(database, Some(&why)).await;
         }

@@ -27,8 +27,12 @@ impl Identity {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
             return Ok(Self { file, place: None });
         };
-        let is_link = file.is_none()
-            && disk.read_dir(directory).is_ok_and(|all| all.iter().any(|entry| name == entry.name.as_str()));
+        // What cannot be looked at for another reason is no link, and opening it will tell.
+        let is_absent =
+            || disk.metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        let is_listed =
+            || disk.read_dir(directory).is_ok_and(|all| all.iter().any(|entry| name == entry.name.as_str()));
+        let is_link = file.is_none() && is_absent() && is_listed();
         if is_link {
             return Err(Error::new(
                 ErrorKind::Usage,
@@ -74,6 +78,8 @@ mod tests {
         assert!(is_also("alias/app.db") && !is_also("alias/other.db") && !is_also("app.db"));
         symlink("real/app.db", path("link.db")).unwrap();
         assert!(of("link.db").unwrap_err().message().contains("does not exist yet"));
+        symlink("loop.db", path("loop.db")).unwrap();
+        assert!(of("loop.db").is_ok(), "it is there, and leads nowhere");
         std::fs::write(path("real/app.db"), "x").unwrap();
         assert!(is_also("link.db") && is_also("alias/app.db"), "it was absent when the member was started");
         std::fs::write(path("other.db"), "x").unwrap();

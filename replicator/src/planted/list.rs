@@ -148,7 +148,7 @@ pub const BUGS: &[Bug] = &[
         "deleted-wal-index-unnoticed",
         "durable",
         "the WAL-index beside the database is never compared with the one in use",
-        "",
+        "ours: found by review",
     ),
     bug(
         Part::Capture,
@@ -281,7 +281,7 @@ pub const BUGS: &[Bug] = &[
         "asks-for-sixteen-ids",
         "unit test",
         "a full copy goes above everything although a rival is publishing the ids between",
-        "",
+        "ours: seed 50004604",
     ),
     bug(
         Part::Resume,

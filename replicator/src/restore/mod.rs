@@ -94,8 +94,8 @@ impl Failure {
 /// future is dropped, nothing is left behind.
 ///
 /// # Errors
-/// `NotFound` if the replica provably holds no state for the target; `Corrupt` if an object that is
-/// needed is damaged or ids are missing in between; `Usage` if the output may not be replaced; otherwise as the store or the disk says.
+/// `NotFound` if the replica provably holds no state for the target; `Corrupt` if an object that is needed is damaged or
+/// ids are missing in between; `Usage` if the output may not be replaced; otherwise as the store or the disk says.
 pub async fn run(
     host: &Host,
     bucket: Arc<dyn Bucket>,

@@ -74,16 +74,15 @@ pub(super) async fn state_before(
     })
 }
 
-/// The gap behind `state`, if it hides states from before `time`: then `state` only seems to be the newest of them.
-/// Notes the time of the file behind the gap for [`confirm`].
+/// The gap behind `state`, the last that can be restored, if it hides states from before `time`: then `state` only seems to
+/// be the newest of them. Notes the time of the file behind the gap for [`confirm`].
 pub(super) async fn gap_before(
     bucket: &dyn Bucket,
     files: &mut [plan::File],
     state: Txid,
     time: UnixMillis,
 ) -> Result<Option<plan::NoPlan>, Failure> {
-    let is_last = plan::restorable(files).last() == Some(&state);
-    let Some(missing) = plan::gap_after(files, state).filter(|_| is_last) else { return Ok(None) };
+    let Some(missing) = plan::gap_after(files, state) else { return Ok(None) };
     let beyond = files.iter_mut().filter(|file| file.name.max > state);
     let first = beyond.min_by_key(|file| (file.name.min, file.name.max, file.name.level));
     let file = first.expect("a gap has a file behind it");

@@ -10,9 +10,8 @@ use crate::replica::LtxName;
 /// A world whose store can be away, and is.
 fn world() -> (World, Arc<Mischief>) {
     let mut world = World::new();
-    let store = Arc::new(Mischief::none(&world.bucket));
+    let store = Mischief::before(&mut world);
     store.away.store(true, Ordering::SeqCst);
-    world.bucket = Arc::clone(&store) as Arc<dyn Bucket>;
     (world, store)
 }
 

@@ -106,8 +106,7 @@ async fn an_idle_database_gets_no_snapshot_of_what_the_last_one_holds() {
     let mut world = World::new();
     fast(&mut world);
     world.options.snapshot_interval = Duration::from_millis(200);
-    let store = Arc::new(Mischief::none(&world.bucket));
-    world.bucket = Arc::clone(&store) as Arc<dyn Bucket>;
+    let store = Mischief::before(&mut world);
     let app = world.app();
     insert(&app, 10);
     let handle = world.start();

@@ -46,6 +46,13 @@ impl Mischief {
         }
     }
 
+    /// Puts one in front of the world's store.
+    pub(super) fn before(world: &mut World) -> Arc<Self> {
+        let mischief = Arc::new(Self::none(&world.bucket));
+        world.bucket = Arc::clone(&mischief) as Arc<dyn Bucket>;
+        mischief
+    }
+
     fn reach(&self) -> Result<&dyn Bucket> {
         assert!(!self.panics.load(Ordering::SeqCst), "on purpose");
         if self.away.load(Ordering::SeqCst) {

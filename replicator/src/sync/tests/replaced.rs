@@ -158,8 +158,7 @@ async fn a_claim_is_about_the_file_that_has_the_name_now() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_copy_that_is_under_way_is_not_called_replicating() {
     let mut world = World::new();
-    let store = Arc::new(Mischief::none(&world.bucket));
-    world.bucket = Arc::clone(&store) as Arc<dyn Bucket>;
+    let store = Mischief::before(&mut world);
     let app = world.app();
     insert(&app, 20);
     let handle = world.start();

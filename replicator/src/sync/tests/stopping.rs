@@ -54,8 +54,7 @@ async fn what_was_copied_from_a_deleted_database_is_still_owed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_time_a_final_sync_is_tried_once() {
     let mut world = World::new();
-    let store = Arc::new(Mischief::none(&world.bucket));
-    world.bucket = Arc::clone(&store) as Arc<dyn Bucket>;
+    let store = Mischief::before(&mut world);
     let app = world.app();
     let handle = world.start();
     settle(&handle).await;
@@ -192,8 +191,7 @@ async fn a_second_replicator_of_the_same_machine_waits_for_the_first_to_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_is_an_end_that_is_told() {
     let mut world = World::new();
-    let store = Arc::new(Mischief::none(&world.bucket));
-    world.bucket = Arc::clone(&store) as Arc<dyn Bucket>;
+    let store = Mischief::before(&mut world);
     let app = world.app();
     insert(&app, 10);
     let handle = world.start();
