@@ -285,6 +285,13 @@ pub const BUGS: &[Bug] = &[
     ),
     bug(
         Part::Resume,
+        "snapshots-left-above",
+        "catches-up",
+        "a full copy goes below the snapshot that an earlier attempt left, and restores give that one's state",
+        "ours: seed 52061338",
+    ),
+    bug(
+        Part::Resume,
         "resume-on-a-complete-log",
         "restore-valid",
         "copying goes on in a log whose uncopied frames are all copied back, so that it may restart without them",
@@ -450,6 +457,13 @@ pub const BUGS: &[Bug] = &[
         "point-in-time",
         "the times between which a state was found are believed without the checksum of their files",
         "ours: seed 6024907",
+    ),
+    bug(
+        Part::Restore,
+        "dated-by-its-name",
+        "point-in-time",
+        "a file dates the state of its number, although it is of another state",
+        "ours: seed 51002413",
     ),
     bug(
         Part::Restore,

@@ -1,11 +1,13 @@
 //! Restoring from LTX files. What was applied before a file vanished is kept, if a new plan can continue from it;
 //! a damaged file is done without, if others lead as far.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::apply::Applier;
+use super::confirm::Means;
 use super::fetch::{Fetched, Fetcher, Object};
 use super::moment::{self, Moment};
 use super::options::Target;
@@ -27,6 +29,8 @@ pub(super) struct Progress {
     /// The files being applied after those.
     chosen: Arc<[File]>,
     damage: Option<Damage>,
+    /// Keys of files that are of other states than those which they would date.
+    misdated: BTreeSet<String>,
     bytes_fetched: u64,
 }
 
@@ -49,7 +53,7 @@ pub(super) async fn restore(
     // Objects too small to be LTX files are no files; other levels may cover them.
     let (mut files, cut): (Vec<File>, Vec<File>) =
         files.iter().cloned().partition(|file| file.size >= MIN_FILE_LEN);
-    files.retain(|file| !progress.is_spoiled(file));
+    files.retain(|file| !progress.is_spoiled(file) && !progress.misdated.contains(&file.key));
     progress.chosen = Arc::default();
     let want = want(context, &mut files).await?;
     let mut is_newest = want == Want::Newest;
@@ -65,20 +69,28 @@ pub(super) async fn restore(
         Some(gap) => Err(no_plan_error(context, gap)),
         None => progress.continue_with(context, &files, want),
     };
-    let chosen: Arc<[File]> = mind_the_cut(context, is_newest, chosen, &cut)?.into();
+    let end = progress.applied.last().map(|file| file.name.max);
+    let chosen: Arc<[File]> = mind_the_cut(context, is_newest, (chosen, end), &cut)?.into();
     progress.check_end(&chosen)?;
     let plan = describe(progress.applied.iter().chain(chosen.iter()));
     if context.options.dry_run {
         // The times between which the state was found are not confirmed: that can take as long as a restore.
         return Ok(Report::Planned(plan));
     }
-    if let (Target::Timestamp(_), Want::Exactly(txid)) = (context.options.target, want) {
-        moment::confirm(context.bucket, &files, txid, &chosen, context.options.parallelism).await?;
+    let dated = match (context.options.target, want) {
+        (Target::Timestamp(_), Want::Exactly(txid)) => Some(txid),
+        _ => None,
+    };
+    if let Some(txid) = dated {
+        context.means().too_late(&files, txid).await?;
     }
     context.progress.step(Step::Fetching);
     context.progress.planned(&describe(chosen.iter()));
     progress.chosen = chosen.clone();
     fetch_and_apply(context, &chosen, progress).await?;
+    if let Some(file) = dated.and_then(|txid| moment::dating(&files, txid)) {
+        progress.check_date(context, file).await?;
+    }
     let applier = progress.applier.take().expect("a plan from nothing has at least one file");
     let database_bytes = finish::finish(context, applier.temp).await?;
     Ok(Report::Restored(Restored {
@@ -95,10 +107,10 @@ pub(super) async fn restore(
 fn mind_the_cut(
     context: Context<'_>,
     is_newest: bool,
-    chosen: Result<Vec<File>>,
+    (chosen, applied): (Result<Vec<File>>, Option<Txid>),
     cut: &[File],
 ) -> Result<Vec<File>> {
-    let end = chosen.as_ref().ok().and_then(|chosen| chosen.last()).map(|file| file.name.max);
+    let end = chosen.as_ref().ok().and_then(|chosen| chosen.last()).map(|file| file.name.max).or(applied);
     let Some(first) = cut.iter().filter(|file| Some(file.name.max) > end).min_by_key(|file| file.name.min)
     else {
         return chosen;
@@ -128,8 +140,7 @@ async fn want(context: Context<'_>, files: &mut [File]) -> Result<Want, Failure>
         // The plan will fail and say why.
         Moment::Nothing => Ok(Want::Newest),
         Moment::TooEarly { oldest, captured } => {
-            let parallelism = context.options.parallelism;
-            moment::confirm(context.bucket, files, Txid(0), &[], parallelism).await?;
+            context.means().too_late(files, Txid(0)).await?;
             let captured = jiff::Timestamp::from_millisecond(captured.0)
                 .map_or_else(|_| format!("{} ms", captured.0), |time| time.to_string());
             let message = format!("the oldest restorable state is transaction {oldest} of {captured}");
@@ -138,7 +149,35 @@ async fn want(context: Context<'_>, files: &mut [File]) -> Result<Want, Failure>
     }
 }
 
+impl Context<'_> {
+    fn means(&self) -> Means<'_> {
+        Means { host: self.host, bucket: self.bucket, parallelism: self.options.parallelism }
+    }
+}
+
 impl Progress {
+    /// Judges the file that dates the state which was built, unless the state was built with it.
+    async fn check_date(&mut self, context: Context<'_>, dating: &File) -> Result<(), Failure> {
+        let is_in_it = self.applied.iter().any(|file| file.key == dating.key);
+        if is_in_it || planted!("moment-on-trust") {
+            return Ok(());
+        }
+        let is_same = context.means().is_of(dating, &mut self.applier).await?;
+        if is_same || planted!("dated-by-its-name") {
+            return Ok(());
+        }
+        Err(Failure::Misdated { key: dating.key.clone() })
+    }
+
+    /// Goes on without a file that is of another state than the one of its number.
+    pub(super) fn disbelieve(&mut self, key: String) {
+        tracing::warn!(
+            key,
+            "a file is of another state than the one that others give for its transaction: its time is not believed"
+        );
+        self.misdated.insert(key);
+    }
+
     /// Goes on without a damaged object: the next plan leaves it out and begins from nothing.
     ///
     /// # Errors

@@ -10,9 +10,11 @@
 //! | which state, which files | `moment`, `plan` (pure); `legacy` for 0.3.x |
 //! | fetch | `fetch` |
 //! | decode, verify, write | `apply`; `legacy` |
+//! | is it of that time | `confirm` |
 //! | sync, check, rename | `finish`, `output` |
 
 mod apply;
+mod confirm;
 mod fetch;
 mod finish;
 mod legacy;
@@ -66,6 +68,11 @@ enum Failure {
         key: String,
         /// What is wrong.
         error: Error,
+    },
+    /// A file that dates a state is of another state: plan without it.
+    Misdated {
+        /// Its key.
+        key: String,
     },
     /// Anything else.
     Failed(Error),
@@ -145,6 +152,7 @@ impl Context<'_> {
                 Ok(report) => return Ok(report),
                 Err(Failure::Failed(error)) => return Err(error),
                 Err(Failure::Damaged { key, error }) => ltx.do_without(&key, error)?,
+                Err(Failure::Misdated { key }) => ltx.disbelieve(key),
                 Err(Failure::Vanished { key, error }) if attempt < planted!("no-second-plan", 0, REPLANS) => {
                     attempt += 1;
                     tracing::warn!(key, %error, "an object vanished during the restore: planning again");

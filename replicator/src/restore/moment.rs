@@ -4,20 +4,14 @@
 //! compaction, a copy of the bucket or another clock changes; so headers are read, but only as many as a binary
 //! search needs. If the writer's clock once went back, some times name several states, and one of them is found.
 //!
-//! A header by itself proves nothing: the checksum stands at the end of its file. The search depends on the two files
-//! between which it ends, and these are held to their checksums; one that lies about any other time cannot move it.
-
-use std::cmp::Reverse;
-use std::num::NonZeroUsize;
-use std::sync::Arc;
+//! A header by itself proves nothing: see [`super::confirm`].
 
 use crate::bucket::{Bucket, ByteRange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
-use crate::ltx::{Decoder, Event, HEADER_LEN, Header, Txid};
+use crate::ltx::{HEADER_LEN, Header, Txid};
 use crate::replica::Level;
 
-use super::fetch::{Fetcher, Object};
 use super::{Failure, plan};
 
 /// What a search found.
@@ -37,7 +31,7 @@ pub(super) enum Moment {
 }
 
 /// Finds the newest restorable state captured strictly before `time`, with about log2(states) small requests. Notes in
-/// `files` what was read, for [`confirm`] and for who applies them.
+/// `files` what was read, for [`super::confirm`] and for who applies them.
 pub(super) async fn state_before(
     bucket: &dyn Bucket,
     files: &mut [plan::File],
@@ -75,7 +69,7 @@ pub(super) async fn state_before(
 }
 
 /// The gap behind `state`, the last that can be restored, if it hides states from before `time`: then `state` only seems to
-/// be the newest of them. Notes the time of the file behind the gap for [`confirm`].
+/// be the newest of them. Notes the time of the file behind the gap for [`super::confirm`].
 pub(super) async fn gap_before(
     bucket: &dyn Bucket,
     files: &mut [plan::File],
@@ -120,11 +114,17 @@ pub(super) async fn leave_out_later(
     Ok(())
 }
 
-/// When a state was captured. The lowest level was written first and has the time of the commit itself; a snapshot
-/// only has the time of the snapshot.
+/// When a state was captured.
 async fn captured(bucket: &dyn Bucket, files: &mut [plan::File], state: Txid) -> Result<UnixMillis, Failure> {
-    let file = files.iter_mut().filter(|file| file.name.max == state).min_by_key(|file| file.name.level);
+    let ends_there = files.iter_mut().filter(|file| file.name.max == state);
+    let file = ends_there.min_by_key(|file| file.name.level);
     capture_time(bucket, file.expect("a restorable state is the end of a file")).await
+}
+
+/// The file that dates a state. The lowest level was written first and has the time of the commit itself; a snapshot
+/// only has the time of the snapshot.
+pub(super) fn dating(files: &[plan::File], state: Txid) -> Option<&plan::File> {
+    files.iter().filter(|file| file.name.max == state).min_by_key(|file| file.name.level)
 }
 
 /// Reads the time in the header of `file`, and notes it there.
@@ -132,62 +132,6 @@ async fn capture_time(bucket: &dyn Bucket, file: &mut plan::File) -> Result<Unix
     let header = read_header(bucket, file).await.map_err(|error| Failure::of_object(&file.key, error))?;
     file.captured = Some(header.timestamp);
     Ok(header.timestamp)
-}
-
-/// Reads the files between which the search for `state` ended to their checksums, except those in `chosen`: who applies
-/// them does the same.
-///
-/// # Errors
-/// `ErrorKind::Corrupt` if one of them is damaged, or is not the one whose header was read.
-pub(super) async fn confirm(
-    bucket: &Arc<dyn Bucket>,
-    files: &[plan::File],
-    state: Txid,
-    chosen: &[plan::File],
-    parallelism: NonZeroUsize,
-) -> Result<(), Failure> {
-    let read = || files.iter().filter(|file| file.captured.is_some() && !planted!("moment-on-trust"));
-    // Of several files that end there, the lowest level dates the state.
-    let before = read()
-        .filter(|file| file.name.max <= state)
-        .max_by_key(|file| (file.name.max, Reverse(file.name.level)));
-    let after =
-        read().filter(|file| file.name.max > state).min_by_key(|file| (file.name.max, file.name.level));
-    for file in before.into_iter().chain(after).filter(|file| !chosen.contains(file)) {
-        let object = Object { key: file.key.clone(), size: file.size };
-        let fetcher = Fetcher::new(bucket.clone(), vec![object], parallelism);
-        read_whole(fetcher, file).await?.map_err(|error| {
-            let hint =
-                if state == Txid(0) { String::new() } else { format!("; -txid {state} gives the one found") };
-            let context =
-                format!("cannot tell which state was the newest before that time{hint}: {}", file.key);
-            error.context(context)
-        })?;
-    }
-    Ok(())
-}
-
-/// Reads a file. The inner error is about its content.
-async fn read_whole(mut fetcher: Fetcher, file: &plan::File) -> Result<Result<()>, Failure> {
-    let mut decoder = Decoder::new();
-    while let Some(fetched) = fetcher.next().await? {
-        for chunk in &fetched.chunks {
-            decoder.push(chunk);
-            if let Err(error) = decode(&mut decoder, file) {
-                return Ok(Err(error));
-            }
-        }
-    }
-    Ok(decoder.finish().map(drop))
-}
-
-fn decode(decoder: &mut Decoder, file: &plan::File) -> Result<()> {
-    while let Some(event) = decoder.next()? {
-        if let Event::Header(header) = event {
-            file.check_time(&header)?;
-        }
-    }
-    Ok(())
 }
 
 /// Reads only the header of a file.

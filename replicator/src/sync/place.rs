@@ -3,11 +3,17 @@
 //! Level 0 tells two writers apart only as long as neither leaves an id out: a rival that goes on at the id that was left
 //! out is not refused, and a restore mixes both. So a copy takes the first id that nobody has, although files staged
 //! here may have had that id in mind; where that cannot be told, it goes above everything.
+//!
+//! Snapshots count for more than ids: one that reaches farther than the copy would be restored instead of it, and an
+//! earlier attempt may have left one that no listing shows yet.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
 use crate::bucket::Bucket;
-use crate::error::{Error, Result};
+use crate::error::{ErrorKind, Result};
 use crate::ltx::Txid;
 use crate::replica::{Inventory, LtxName};
 
@@ -17,6 +23,13 @@ const ASKED: usize = 16;
 
 /// Ids that are asked for at most: a rival that publishes faster than we ask is not caught up with.
 const MOST_ASKED: usize = 1024;
+
+/// How often an id is asked for, if the store answers that it cannot tell at the moment: one refusal among so many questions
+/// is likely on a bad day, and each would cost a whole attempt.
+const TRIES: usize = 3;
+
+/// Questions under way at once.
+const AT_ONCE: usize = 8;
 
 /// A transaction id for a full copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,22 +83,29 @@ pub async fn find(
     replicated: Option<Txid>,
     above_all: Txid,
 ) -> Result<Place> {
-    let Some(ids) = in_doubt(inventory, replicated, above_all) else {
-        let newest = inventory.max_txid().unwrap_or_default();
-        let follows = newest.next() == above_all && inventory.gap().is_none();
-        return Ok(Place { txid: above_all, follows });
+    let place = match in_doubt(inventory, replicated, above_all) {
+        Some(ids) => decide(&ask_for(bucket, ids).await?, above_all),
+        None => {
+            let newest = inventory.max_txid().unwrap_or_default();
+            let follows = newest.next() == above_all && inventory.gap().is_none();
+            Place { txid: above_all, follows }
+        }
     };
-    let ask = async |txid| {
-        let found = bucket.head(&LtxName::l0(txid).key(bucket.layout())).await?;
-        Ok::<_, Error>(found.is_some())
-    };
+    Ok(match newest_snapshot(bucket, place.txid, above_all).await? {
+        Some(left) => Place { txid: above_all.max(left.next()), follows: false },
+        None => place,
+    })
+}
+
+/// Asks for files of level 0 until enough is known.
+async fn ask_for(bucket: &dyn Bucket, ids: Range<u64>) -> Result<Vec<(Txid, bool)>> {
     let mut asked: Vec<(Txid, bool)> = Vec::new();
     for txid in ids.map(Txid) {
-        let is_there = ask(txid).await?;
+        let is_there = holds(bucket, LtxName::l0(txid)).await?;
         if is_there {
             // Those before it may have been published since they were asked for.
             for (earlier, is_there) in asked.iter_mut().filter(|(_, is_there)| !is_there) {
-                *is_there = ask(*earlier).await?;
+                *is_there = holds(bucket, LtxName::l0(*earlier)).await?;
             }
         }
         asked.push((txid, is_there));
@@ -93,7 +113,36 @@ pub async fn find(
             break;
         }
     }
-    Ok(decide(&asked, above_all))
+    Ok(asked)
+}
+
+/// The newest snapshot that reaches as far as a copy at `place` or farther. An attempt that went above everything seen
+/// publishes its snapshot first, and may have got no further (seed 52061338); so those ids are asked for which an earlier
+/// attempt can have had, here and where nothing was known but the same listing.
+async fn newest_snapshot(bucket: &dyn Bucket, place: Txid, above_all: Txid) -> Result<Option<Txid>> {
+    // The first copy of all has no snapshot.
+    if place == Txid(1) || planted!("snapshots-left-above") {
+        return Ok(None);
+    }
+    let near = |from: u64| from..=from.saturating_add(ASKED as u64 - 1);
+    let below_all = near(above_all.0.saturating_sub(ASKED as u64 - 1));
+    let ids: BTreeSet<u64> = near(place.0).chain(below_all).filter(|&id| id >= place.0).collect();
+    let questions = ids.into_iter().map(Txid).map(async |txid| {
+        let is_there = holds(bucket, LtxName::snapshot(txid)).await?;
+        Ok(is_there.then_some(txid))
+    });
+    let found = stream::iter(questions).buffer_unordered(AT_ONCE);
+    found.try_fold(None, async |newest: Option<Txid>, found| Ok(newest.max(found))).await
+}
+
+async fn holds(bucket: &dyn Bucket, name: LtxName) -> Result<bool> {
+    let mut tries = 1;
+    loop {
+        match bucket.head(&name.key(bucket.layout())).await {
+            Err(error) if error.kind() == ErrorKind::Transient && tries < TRIES => tries += 1,
+            answer => return Ok(answer?.is_some()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -163,5 +212,23 @@ mod tests {
             Place { txid: Txid(60), follows: true },
             "it finds its name taken, and the next look is newer"
         );
+    }
+
+    #[tokio::test]
+    async fn a_copy_goes_above_the_snapshot_that_an_earlier_attempt_left() {
+        let place = async |left: u64, above_all: u64| {
+            let bucket = MemoryBucket::new();
+            let key = LtxName::snapshot(Txid(left)).key(bucket.layout());
+            let (body, options) = (Bytes::from(vec![0; 200]), PutOptions::default());
+            bucket.put(&key, body, PutCondition::IfAbsent, options).await.unwrap();
+            let place = find(&bucket, &inventory(&[1, 2, 3, 4]), Some(Txid(4)), Txid(above_all)).await;
+            let Place { txid, follows } = place.unwrap();
+            (txid.0, follows)
+        };
+        assert_eq!(place(12, 12).await, (13, false), "the staged files were kept");
+        assert_eq!(place(100, 100).await, (101, false), "and there were many");
+        assert_eq!(place(12, 5).await, (13, false), "they were lost");
+        assert_eq!(place(5, 5).await, (6, false), "its very name");
+        assert_eq!(place(4, 5).await, (5, true), "one that reaches less far harms nobody");
     }
 }

@@ -50,21 +50,44 @@ async fn merged_files_offer_their_boundaries() {
     }
 }
 
+/// The first byte of what is restored.
+async fn page(files: &[synthetic::File], time: i64) -> Result<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { target: Target::Timestamp(UnixMillis(time)), ..options(&dir) };
+    restore(&replica(files).await, options).await?;
+    Ok(read(&dir.path().join("a.db"))[0])
+}
+
+/// A snapshot made later than its last transaction.
+fn late_snapshot(max: u64, time: i64, fill: u8) -> synthetic::File {
+    dated(9, (1, max), time, 512, 1, [(1, vec![fill; 512])].into_iter())
+}
+
 /// Found by simulation (seed 102671): a file of a killed replicator came in after its successor had published a
 /// snapshot as the same transaction, so that the file's time stood for the snapshot's later state.
 #[tokio::test]
 async fn a_snapshot_of_a_later_time_does_not_stand_for_the_transaction_of_the_same_number() {
-    let late = dated(9, (1, 2), 9000, 512, 1, [(1, vec![9; 512])].into_iter());
-    let files = [l0(1, 512, 1, &[(1, 1)]), l0(2, 512, 1, &[(1, 2)]), late];
-    let page = async |files: &[synthetic::File], time: i64| {
-        let dir = tempfile::tempdir().unwrap();
-        let options = Options { target: Target::Timestamp(UnixMillis(time)), ..options(&dir) };
-        restore(&replica(files).await, options).await.unwrap();
-        read(&dir.path().join("a.db"))[0]
-    };
-    assert_eq!(page(&files, 5000).await, 2);
+    let files = [l0(1, 512, 1, &[(1, 1)]), l0(2, 512, 1, &[(1, 2)]), late_snapshot(2, 9000, 9)];
+    assert_eq!(page(&files, 5000).await.unwrap(), 2);
     // Litestream dates snapshots when they are made: if there is no other way, they stand for their transaction.
-    assert_eq!(page(&files[1..], 5000).await, 9);
+    let files = [l0(2, 512, 1, &[(1, 2)]), late_snapshot(2, 9000, 2)];
+    assert_eq!(page(&files, 5000).await.unwrap(), 2);
+}
+
+/// Found by simulation (seed 51002413): as before, but retention had already deleted what led to the file's state.
+#[tokio::test]
+async fn a_file_of_another_state_dates_nothing() {
+    let misdated = || l0(2, 512, 1, &[(1, 2)]);
+    let error = page(&[misdated(), late_snapshot(2, 9000, 9)], 5000).await.unwrap_err();
+    insta::assert_snapshot!(error, @"cannot restore from memory:: the oldest restorable state is transaction 0000000000000002 of 1970-01-01T00:00:09Z");
+    assert_eq!(page(&[misdated(), late_snapshot(2, 9000, 9)], 9001).await.unwrap(), 9);
+    let older = [late_snapshot(1, 1000, 1), misdated(), late_snapshot(2, 9000, 9)];
+    assert_eq!(page(&older, 5000).await.unwrap(), 2, "it is of the state that others give");
+    let merged = file(1, (2, 2), 512, 1, &[(1, 3)]);
+    assert_eq!(page(&[misdated(), late_snapshot(1, 1000, 1), merged], 2001).await.unwrap(), 3);
+    // Its size tells, too.
+    let grown = dated(9, (1, 2), 9000, 512, 2, [(1, vec![2; 512]), (2, vec![2; 512])].into_iter());
+    page(&[misdated(), grown], 5000).await.unwrap_err();
 }
 
 /// What was lost hides states from before the time; the one before the gap must not pass for the newest of them.
