@@ -1,9 +1,11 @@
 //! What a run leaves behind for the oracles.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use replicator::ltx::Txid;
+use replicator::replica::LtxName;
 
 use crate::app::Ledger;
 use crate::history::{FileImage, History, StateId};
@@ -43,8 +45,8 @@ pub struct RestoreRun {
     pub asked: Asked,
     /// The store's weather, decay or a second replicator could hit it: it may fail, but not lie.
     pub exposed: bool,
-    /// Last claim before it began.
-    pub claimed: Option<Claim>,
+    /// The last claim before it began, and the last that names a state.
+    pub claimed: Vec<Claim>,
     /// Head of the database when it began and when it ended.
     pub heads: (Option<StateId>, Option<StateId>),
     /// The restored database, as it is after a power loss right then, and its transaction; or why there is none.
@@ -60,6 +62,8 @@ pub struct Damaged {
     pub what: String,
     /// The newest transaction of any object is gone, so nothing can tell that there was one.
     pub newest_gone: bool,
+    /// What lies in the store now.
+    pub left: Vec<LtxName>,
     /// The restore of the newest state that followed.
     pub restore: RestoreRun,
 }
@@ -84,6 +88,25 @@ impl RestoreError {
 /// Message of a restore that found no replica and was told to accept that.
 pub const NO_REPLICA: &str = "there is no replica";
 
+/// What a look at everything finds when nothing has been written for long.
+#[derive(Debug, Clone, Default)]
+pub struct AtRest {
+    /// Requests in the quiet time before it, per verb.
+    pub requests: BTreeMap<&'static str, u64>,
+    /// Objects in the store.
+    pub objects: Vec<Stored>,
+    /// Simulated millisecond at which they were looked at.
+    pub at_millis: u64,
+    /// What the replicator says of itself, if it is not that all is well.
+    pub complaint: Option<String>,
+    /// The replicator's local files and their sizes in bytes, the largest first.
+    pub local: Vec<(u64, PathBuf)>,
+    /// Size of the database file in bytes.
+    pub database_bytes: u64,
+    /// Multipart uploads begun and neither completed nor aborted.
+    pub unfinished_uploads: usize,
+}
+
 /// Everything a run left behind.
 pub struct Evidence {
     /// What was planned.
@@ -98,6 +121,8 @@ pub struct Evidence {
     pub damaged: Vec<Damaged>,
     /// How long after healing a restore gave the head, in milliseconds.
     pub caught_up_after: Option<u64>,
+    /// As before, after one more commit that follows a long silence.
+    pub caught_up_again: Option<u64>,
     /// How the final stop of the replicator ended, and after how many milliseconds.
     pub stopped: Option<(Result<(), String>, u64)>,
     /// What the application saw.
@@ -116,18 +141,14 @@ pub struct Evidence {
     pub others: Vec<Arc<History>>,
     /// The replicator held SQLite's write lock.
     pub wrote: bool,
-    /// Objects in the store after the quiet time.
-    pub objects: Vec<Stored>,
-    /// Simulated millisecond at which they were looked at.
-    pub looked_millis: u64,
+    /// What there was after the quiet time.
+    pub at_rest: AtRest,
     /// What the replicator ran with at the end.
     pub settings: ReplicatorPlan,
     /// Requests of the whole run, per verb.
     pub requests: BTreeMap<&'static str, u64>,
     /// Restores made, early ones that are no evidence included.
     pub restores_made: u64,
-    /// Requests while nothing was written, per verb.
-    pub idle_requests: BTreeMap<&'static str, u64>,
     /// Panics of product code.
     pub panics: Vec<String>,
     /// Replicators of one machine that worked at the same time, and when that was seen, in simulated milliseconds.

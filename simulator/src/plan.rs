@@ -139,8 +139,14 @@ pub enum Happening {
         /// Milliseconds until it is back.
         down_millis: u32,
     },
-    /// The application is stopped in order, its database moved away and an older copy put in place.
+    /// The application is stopped in order, its database moved away and a new one put in place.
     ReplaceDatabase,
+    /// The application is stopped in order, and a backup of its database from some time ago put in place; the replicator's
+    /// local state stays.
+    OldDatabase {
+        /// How old the backup is, in milliseconds.
+        age_millis: u32,
+    },
     /// The replicator's local state is deleted while it is down.
     WipeLocalState {
         /// Milliseconds until it starts again.
@@ -250,6 +256,27 @@ pub enum Happening {
         /// Milliseconds until it starts again.
         down_millis: u32,
     },
+}
+
+impl Happening {
+    /// Whether it neither kills or holds up a replicator nor comes between it and the store.
+    #[must_use]
+    pub fn leaves_requests_alone(&self) -> bool {
+        matches!(
+            self,
+            Self::StopReplicator { .. }
+                | Self::KillApp { .. }
+                | Self::ReplaceDatabase
+                | Self::OldDatabase { .. }
+                | Self::Disk(_)
+                | Self::Reconfigure { .. }
+                | Self::Pause { app: true, .. }
+                | Self::LeaveWal { replicator_down: false, .. }
+                | Self::LoseWalIndex
+                | Self::RotLocalState
+                | Self::Decay { .. }
+        )
+    }
 }
 
 impl Plan {

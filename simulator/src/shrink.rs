@@ -180,7 +180,7 @@ fn halve(what: &mut Happening) {
             *patience_millis /= 2;
             *down_millis /= 2;
         }
-        Happening::OldMachine { age_millis } => *age_millis /= 2,
+        Happening::OldMachine { age_millis } | Happening::OldDatabase { age_millis } => *age_millis /= 2,
         Happening::Outage { millis }
         | Happening::Pause { millis, .. }
         | Happening::ClockFreeze { millis }

@@ -22,8 +22,11 @@ use super::session::Session;
 use super::task::{Shared, SnapshotRequest, SnapshotSource, Stop};
 use super::upload::UploadEnd;
 
-/// Staged files are removed in batches of at least this many.
+/// Staged files are removed in batches of at least this many,
 const TIDY_FILES: u64 = 32;
+
+/// or after so long: a few can be as large as the database, and it may have fallen idle.
+const TIDY_AFTER: Duration = Duration::from_secs(60);
 
 /// A log is worth a warning from this many times the length at which it should restart.
 const LONG_LOG: u32 = 10;
@@ -109,8 +112,8 @@ pub struct Follower<'a> {
     checkpoint_backoff: Backoff,
     checkpoint_not_before: Instant,
     copy_backoff: Backoff,
-    /// Staged files up to here have been tidied up.
-    tidied: Txid,
+    /// Staged files up to here have been tidied up, and when.
+    tidied: (Txid, Instant),
 }
 
 impl<'a> Follower<'a> {
@@ -132,7 +135,7 @@ impl<'a> Follower<'a> {
             checkpoint_backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(30)),
             checkpoint_not_before: now,
             copy_backoff: Backoff::new(*monitor_interval, Duration::from_secs(30)),
-            tidied: Txid(0),
+            tidied: (Txid(0), now),
         }
     }
 
@@ -447,13 +450,15 @@ impl<'a> Follower<'a> {
         }
         let needed = self.shared.compactor.needs_copies_from();
         let removable = needed.map_or(replicated, |first| replicated.min(Txid(first.0 - 1)));
-        if removable.0.saturating_sub(self.tidied.0) < TIDY_FILES {
+        let (tidied, at) = self.tidied;
+        let is_time = removable > tidied && at.elapsed() >= TIDY_AFTER;
+        if removable.0.saturating_sub(tidied.0) < TIDY_FILES && !is_time {
             return None;
         }
         match self.blocking(move |session, _| session.tidy(removable)).await {
             Ok(()) => {
                 self.shared.overcome(&[Work::Tidy]);
-                self.tidied = removable;
+                self.tidied = (removable, Instant::now());
             }
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
                 return Some(Ended::Rebase { next: self.shared.next_base_txid(), reason: error.to_string() });

@@ -34,6 +34,7 @@ pub async fn run(shared: Arc<Shared>, requests: mpsc::Sender<SnapshotRequest>, b
         Maintenance { shared, requests, base, snapshot_not_before: UnixMillis(i64::MIN), gap: false };
     loop {
         maintenance.work().await;
+        maintenance.forget_what_passed();
         let published = Arc::clone(&maintenance.shared.published);
         tokio::select! {
             () = tokio::time::sleep(maintenance.until_next()) => {}
@@ -107,6 +108,21 @@ impl Maintenance {
                 }
                 Err(error) => self.shared.report(Work::Retain, "enforce retention", &error),
             }
+        }
+    }
+
+    /// What had failed, and is not to be done any more: a listing made for something else has told what there is, and that
+    /// nothing is due. An idle database would complain of it for ever.
+    fn forget_what_passed(&self) {
+        let now = self.now();
+        if self.shared.compactor.inventory().is_some() {
+            self.shared.overcome(&[Work::List]);
+        }
+        if self.shared.compactor.next_due(now).is_none() {
+            self.shared.overcome(&[Work::Compact]);
+        }
+        if self.snapshot_due(now).is_none() {
+            self.shared.overcome(&[Work::Snapshot]);
         }
     }
 

@@ -96,6 +96,17 @@ impl Faults {
         self.active.clear();
     }
 
+    /// Whether a disk that stays full has been switched on for files like `path`.
+    #[must_use]
+    pub fn is_full(&self, role: &str, path: &Path) -> bool {
+        let text = path.to_string_lossy();
+        self.active.iter().any(|fault| {
+            (fault.call, fault.effect, fault.times) == (Call::Write, Effect::NoSpace, u32::MAX)
+                && fault.role.as_deref().is_none_or(|wanted| wanted == role)
+                && text.contains(fault.path_contains.as_str())
+        })
+    }
+
     /// What happens to this call: the first fault that matches and is due.
     pub fn strike(&mut self, role: &str, path: &Path, call: Call) -> Option<Effect> {
         if self.active.is_empty() {

@@ -152,7 +152,7 @@ impl Process {
 }
 
 /// Turns an error effect into the error; other effects are for the call to bring about.
-fn refuse(effect: Option<Effect>) -> io::Result<()> {
+pub(super) fn refuse(effect: Option<Effect>) -> io::Result<()> {
     effect.and_then(Effect::error).map_or(Ok(()), Err)
 }
 
@@ -391,7 +391,8 @@ impl Disk for ProcessDisk {
 
     fn available(&self, path: &Path) -> io::Result<u64> {
         refuse(self.0.enter(Call::Look, path)?)?;
-        Ok(u64::MAX) // full disks are faults of single calls
+        let is_full = self.0.machine().lock().faults.is_full(self.0.role(), path);
+        Ok(if is_full { 0 } else { u64::MAX })
     }
 
     fn set_permissions(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {

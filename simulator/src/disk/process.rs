@@ -147,15 +147,7 @@ impl Process {
 
     /// Passes the door of one call. `Ok(Some(_))` is an effect the call itself must bring about.
     pub(crate) fn enter(&self, call: Call, path: &Path) -> io::Result<Option<Effect>> {
-        let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        self.pause();
-        while fiber::inside() && self.is_alive() && self.stopped_millis() > 0 {
-            fiber::suspend(Pause::Sleep(self.stopped_millis()));
-        }
-        if number == self.doomed_at.load(Ordering::Relaxed) {
-            self.kill();
-        }
-        self.stay_if_alive()?;
+        self.pass()?;
         let effect = self.machine.lock().faults.strike(self.role, path, call);
         if let Some(Effect::Slow(millis)) = effect {
             self.machine.context.timeline.advance(u64::from(millis));
@@ -164,6 +156,19 @@ impl Process {
             return Ok(None);
         }
         Ok(effect)
+    }
+
+    /// As [`Process::enter`], where no fault can hit: locks and memory.
+    pub(crate) fn pass(&self) -> io::Result<()> {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        self.pause();
+        while fiber::inside() && self.is_alive() && self.stopped_millis() > 0 {
+            fiber::suspend(Pause::Sleep(self.stopped_millis()));
+        }
+        if number == self.doomed_at.load(Ordering::Relaxed) {
+            self.kill();
+        }
+        self.stay_if_alive()
     }
 
     /// Fails if the process is dead; inside a fiber it never returns then, as a killed thread does not.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use replicator::host::{Clock as _, with_suffix};
 
+use super::files::refuse;
 use super::locks::Level;
 use super::names::NameChange;
 use super::{Call, Inode, Machine, Process, raw};
@@ -65,16 +66,16 @@ impl Process {
     }
 
     /// Raises `handle`'s lock on a database file; `false` means busy.
-    pub(crate) fn raise_lock(&self, path: &Path, inode: u64, handle: u64, level: Level) -> io::Result<bool> {
-        self.enter(Call::Look, path)?;
+    pub(crate) fn raise_lock(&self, inode: u64, handle: u64, level: Level) -> io::Result<bool> {
+        self.pass()?;
         let granted = self.machine().lock().inode_mut(inode).locks.raise(self.id(), handle, level);
         self.machine().context.log.step("lock", self.id(), [inode, level as u64, u64::from(granted)]);
         Ok(granted)
     }
 
     /// Lowers `handle`'s lock on a database file.
-    pub(crate) fn lower_lock(&self, path: &Path, inode: u64, handle: u64, level: Level) -> io::Result<()> {
-        self.enter(Call::Look, path)?;
+    pub(crate) fn lower_lock(&self, inode: u64, handle: u64, level: Level) -> io::Result<()> {
+        self.pass()?;
         self.machine().lock().inode_mut(inode).locks.lower(self.id(), handle, level);
         self.machine().context.log.step("unlock", self.id(), [inode, level as u64, 0]);
         Ok(())
@@ -89,7 +90,7 @@ impl Process {
     /// Maps the WAL-index of the database `inode` at `database`, creating its file if absent.
     pub(crate) fn map_wal_index(&self, database: &Path, inode: u64) -> io::Result<Mapping> {
         let path = with_suffix(database, "-shm");
-        self.enter(Call::Open, &path)?;
+        refuse(self.enter(Call::Open, &path)?)?;
         let mut state = self.machine().lock();
         let state = &mut *state;
         let key = (self.id(), inode);
@@ -123,7 +124,7 @@ impl Process {
 
     /// Takes WAL-index locks; `false` means busy.
     pub(crate) fn take_shm(&self, map: &Mapping, handle: u64, mask: u8, exclusive: bool) -> io::Result<bool> {
-        self.enter(Call::Look, &map.path)?;
+        self.pass()?;
         let mut state = self.machine().lock();
         let granted = state.inode_mut(map.inode).shm.locks.take(self.id(), handle, mask, exclusive);
         if granted && exclusive {
@@ -137,7 +138,7 @@ impl Process {
 
     /// Releases WAL-index locks.
     pub(crate) fn release_shm(&self, map: &Mapping, handle: u64, mask: u8) -> io::Result<()> {
-        self.enter(Call::Look, &map.path)?;
+        self.pass()?;
         let mut state = self.machine().lock();
         state.inode_mut(map.inode).shm.locks.release(self.id(), handle, mask);
         state.writers.released(self.id(), handle, mask, self.calls());

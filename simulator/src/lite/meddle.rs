@@ -68,6 +68,49 @@ pub fn replace_database(world: &World) {
     resume(world, "database replaced");
 }
 
+/// Makes a backup of the database, lets the application go on for a while, and puts the backup in place.
+pub async fn old_database(world: &Rc<World>, age_millis: u32) {
+    let backup = Path::new("/data/backup.db");
+    world.stop_app().await;
+    let made = as_admin(world, |process, disk| back_up(process, disk, backup));
+    world.start_app();
+    wait(age_millis).await;
+    world.stop_app().await;
+    if made.is_ok() {
+        as_admin(world, |_, disk| {
+            remove_log(disk);
+            disk.rename(backup, Path::new(DATABASE)).expect("it was just made");
+            disk.sync_dir(Path::new(DATA)).expect("the directory exists");
+        });
+        resume(world, &format!("a backup from {age_millis} ms ago put in place"));
+    } else {
+        // There was no database yet.
+        world.context.event("operator", Mark::Note, format!("no backup: {made:?}"));
+    }
+    world.start_app();
+}
+
+/// As a copy of the file where the whole log could be copied back; else, while somebody pins it, as SQLite copies it.
+fn back_up(process: &Arc<Process>, disk: &ProcessDisk, backup: &Path) -> rusqlite::Result<()> {
+    let vfs = Vfs::register(process);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags_and_vfs(DATABASE, flags, vfs.name().as_str())?;
+    let _ = disk.remove_file(backup);
+    // Busy: somebody else is at it.
+    let is_done = |row: &rusqlite::Row<'_>| {
+        let (busy, frames, copied_back) =
+            (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
+        Ok(busy == 0 && frames == copied_back)
+    };
+    if db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], is_done)? {
+        let bytes = process.machine().peek(Path::new(DATABASE)).unwrap_or_default();
+        write(disk, backup, &bytes, OpenMode::CreateNew);
+    } else {
+        db.execute_batch(&format!("VACUUM INTO '{}'", backup.display()))?;
+    }
+    db.close().map_err(|(_, error)| error)
+}
+
 /// Copies another database over the application's, which keeps its inode. Nobody has it open.
 pub fn copy_over(world: &World) {
     as_admin(world, |process, disk| {

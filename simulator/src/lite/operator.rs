@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use replicator::bucket::KeyLayout;
 use replicator::host::{Disk as _, OpenMode, UnixMillis, with_suffix};
+use replicator::replica::LtxName;
 use replicator::restore::{self, NoProgress, Options, Report, Target};
 
 use super::world::World;
@@ -69,8 +71,6 @@ pub async fn catch_up(world: &Rc<World>) -> Option<u64> {
         if last.ended_millis - started > CATCH_UP_MILLIS {
             return None;
         }
-        // Only the last attempt is evidence of its own; the others were early.
-        world.restores.borrow_mut().pop();
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
 }
@@ -98,7 +98,9 @@ pub async fn restore_damaged(world: &Rc<World>) -> Vec<Damaged> {
         let Some((what, newest_gone)) = world.store.spoil(round) else { break };
         restore(world, Asked::Latest, Client::Sheltered).await;
         let restore = world.restores.borrow_mut().pop().expect("just pushed");
-        damaged.push(Damaged { what, newest_gone, restore });
+        let names = world.store.objects().into_iter();
+        let left = names.filter_map(|object| LtxName::parse_key(KeyLayout::HexLevel, &object.key)).collect();
+        damaged.push(Damaged { what, newest_gone, left, restore });
     }
     damaged
 }

@@ -32,12 +32,12 @@ const ROLE: &str = "second";
 pub async fn work_for(world: &Rc<World>, millis: u32) {
     let Some((machine, clock)) = copy_machine(world) else { return };
     let half = Duration::from_millis(u64::from(millis / 2));
-    if !commit(world, &machine, &clock) {
+    if !commit(world, (&machine, ROLE), &clock) {
         return;
     }
     let running = start(world, &machine, &clock);
     tokio::time::sleep(half).await;
-    commit(world, &machine, &clock);
+    commit(world, (&machine, ROLE), &clock);
     tokio::time::sleep(half).await;
     let status = running.handle.status().borrow().clone();
     let told = if status.state() == State::Stopped { "stopped by itself" } else { "goes down" };
@@ -51,13 +51,7 @@ pub async fn meet(world: &Rc<World>) {
     if world.others.borrow().is_empty() {
         return;
     }
-    // A checkpoint for which the plan lets writers wait may hold the write lock.
-    for _ in 0..100 {
-        if commit(world, &world.machine, &world.clock) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    world.commit_soon().await;
     world.restart_if_it_gives_up().await;
 }
 
@@ -88,7 +82,7 @@ fn copy_machine(world: &World) -> Option<(Arc<Machine>, Arc<WallClock>)> {
 }
 
 /// Commits something that the other machine never had.
-fn commit(world: &World, machine: &Arc<Machine>, clock: &Arc<WallClock>) -> bool {
+pub fn commit(world: &World, (machine, role): (&Arc<Machine>, &'static str), clock: &Arc<WallClock>) -> bool {
     let process = Process::start(machine, "app", Arc::clone(clock));
     let vfs = Vfs::register(&process);
     let work = || -> rusqlite::Result<()> {
@@ -103,7 +97,7 @@ fn commit(world: &World, machine: &Arc<Machine>, clock: &Arc<WallClock>) -> bool
     let result = work();
     process.kill();
     let text = format!("a commit of its own: {result:?}");
-    world.context.event(ROLE, Mark::Note, text);
+    world.context.event(role, Mark::Note, text);
     result.is_ok()
 }
 

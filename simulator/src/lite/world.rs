@@ -1,7 +1,6 @@
 //! The machine, its two processes, the store, and what is written down about them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::rc::Rc;
@@ -10,24 +9,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use replicator::host::{Disk as _, with_suffix};
-use replicator::sync::{self, Handle, Options, State, Status};
+use replicator::host::{Clock as _, Disk as _, with_suffix};
+use replicator::sync::{self, Handle, Options, State, Status, default_meta_dir};
 
 use super::running::{Doomed, KilledAtEnd, Running, Watched};
-use super::{Outcome, operator};
+use super::{Outcome, operator, second};
 use crate::app::{App, DATABASE, Ledger};
 use crate::choices::{Choices, mix};
 use crate::clock::{EPOCH_MILLIS, Timeline, WallClock};
 use crate::context::Context;
 use crate::disk::{Machine, Pace, Process, ProcessDisk};
 use crate::events::Mark;
-use crate::evidence::{Claim, Evidence, RestoreRun, Violation};
+use crate::evidence::{AtRest, Claim, Evidence, RestoreRun, Violation};
 use crate::fiber;
 use crate::history::{History, StateId};
 use crate::oracles::{QUIET_MILLIS, STOP_MILLIS};
 use crate::plan::{Happening, Plan, ReplicatorPlan};
 use crate::simhost;
-use crate::store::{Client, Cloud, Stored, Weather};
+use crate::store::{Client, Cloud, Weather};
 use crate::vfs::Vfs;
 
 /// Claims that a restore tests at once.
@@ -437,8 +436,8 @@ impl World {
         }
     }
 
-    /// Nothing is written: how many requests does that cost?
-    pub async fn idle(&self) -> BTreeMap<&'static str, u64> {
+    /// Nothing is written: how many requests does that cost, and what is there then?
+    pub async fn idle(&self) -> AtRest {
         // What the last commits scheduled (compaction of each level) may run first, also after the pauses that
         // earlier failures of it have earned.
         let slowest = self.plan.settings().map(|settings| settings.level_millis).max().unwrap_or(0);
@@ -450,7 +449,20 @@ impl World {
         for (verb, count) in &mut after {
             *count -= before.get(verb).copied().unwrap_or_default();
         }
-        after
+        let machine = &self.machine;
+        let local = default_meta_dir(Path::new(DATABASE));
+        let local = machine.peek_names().into_iter().filter(|path| path.starts_with(&local));
+        let mut local: Vec<_> = local.map(|path| (machine.peek_len(&path).unwrap_or(0), path)).collect();
+        local.sort_unstable_by_key(|(len, _)| std::cmp::Reverse(*len));
+        AtRest {
+            requests: after,
+            objects: self.store.objects(),
+            at_millis: self.context.timeline.millis(),
+            complaint: self.complaint_at_rest(),
+            local,
+            database_bytes: machine.peek_len(Path::new(DATABASE)).unwrap_or(0),
+            unfinished_uploads: self.store.unfinished_uploads(),
+        }
     }
 
     /// Opens the live database like an administrator and checks it.
@@ -485,11 +497,10 @@ impl World {
     pub fn evidence(
         &self,
         app_stopped: bool,
-        caught_up_after: Option<u64>,
-        idle_requests: BTreeMap<&'static str, u64>,
+        (caught_up_after, caught_up_again): (Option<u64>, Option<u64>),
+        at_rest: AtRest,
         stopped: Option<(Result<(), String>, u64)>,
         integrity: Result<String, String>,
-        looked: (Vec<Stored>, u64),
     ) -> Evidence {
         let database = Path::new(DATABASE);
         let own = [database.to_path_buf(), with_suffix(database, "-wal"), with_suffix(database, "-shm")];
@@ -502,6 +513,7 @@ impl World {
             restores: self.restores.borrow().clone(),
             damaged: Vec::new(),
             caught_up_after,
+            caught_up_again,
             stopped,
             ledger: self.ledger.lock().expect("plain data").clone(),
             integrity,
@@ -515,12 +527,10 @@ impl World {
             crash_images: self.crash_images.borrow().clone(),
             others: self.others.borrow().iter().map(|(_, history)| Arc::clone(history)).collect(),
             wrote: self.replicators.borrow().iter().any(|process| self.machine.held_write_lock(*process)),
-            objects: looked.0,
-            looked_millis: looked.1,
+            at_rest,
             settings: self.settings.borrow().clone(),
             requests: self.store.requests(),
             restores_made: self.restores_made.get(),
-            idle_requests,
             panics: std::mem::take(&mut *self.panics.lock().expect("plain data")),
             together: self.together.take(),
         }
@@ -554,9 +564,38 @@ impl World {
         }
     }
 
-    /// The newest claim that was made at `millis` or before.
-    pub fn claimed_by(&self, millis: u64) -> Option<Claim> {
-        self.claims.borrow().iter().rev().find(|claim| claim.at_millis <= millis).copied()
+    /// The newest claim that was made at `millis` or before, and the newest of those that name a state: a process that has
+    /// just started names none for a moment, and what was claimed before it stays claimed.
+    pub fn claimed_by(&self, millis: u64) -> Vec<Claim> {
+        let claims = self.claims.borrow();
+        let made = || claims.iter().rev().filter(|claim| claim.at_millis <= millis);
+        let mut standing: Vec<Claim> = made().next().into_iter().copied().collect();
+        standing.extend(made().find(|claim| claim.state.is_some()).filter(|claim| !standing.contains(claim)));
+        standing
+    }
+
+    /// What the replicator says of itself when nothing has happened for long, if it is not that all is well.
+    pub fn complaint_at_rest(&self) -> Option<String> {
+        let running = self.replicator.borrow();
+        let status = running.as_ref()?.handle.status().borrow().clone();
+        let is_level = status.is_level(self.clock.now(), Duration::from_secs(10));
+        let is_well = is_level && status.error().is_none();
+        (!is_well).then(|| {
+            let (state, last) = (status.state(), status.last_sync);
+            format!("{state:?}, level: {is_level}, last sync {last:?}, error {:?}", status.error())
+        })
+    }
+
+    /// Commits once, by an application that comes and goes. A checkpoint for which the plan lets writers wait may hold the
+    /// write lock for a moment.
+    pub async fn commit_soon(&self) -> bool {
+        for _ in 0..100 {
+            if second::commit(self, (&self.machine, "app"), &self.clock) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        false
     }
 }
 

@@ -30,7 +30,7 @@ const PER_RESTORED_FILE: u64 = 4;
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
     let violation = |promised: String, happened: String| Violation {
         oracle: NAME,
-        at_millis: evidence.looked_millis,
+        at_millis: evidence.at_rest.at_millis,
         promised,
         happened,
     };
@@ -40,13 +40,13 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
         let promised = format!(
             "at most {allowed} requests for {} commits in {} ms",
             evidence.history.len(),
-            evidence.looked_millis
+            evidence.at_rest.at_millis
         );
         found.push(violation(promised, format!("{total}: {:?}", evidence.requests)));
     }
     // Whoever sees an old listing may not see the first full copy.
     if !evidence.planned(|what| matches!(what, Happening::StaleListings { .. })) {
-        let copies = evidence.objects.iter().filter(|object| is_copy_in_a_level(&object.key));
+        let copies = evidence.at_rest.objects.iter().filter(|object| is_copy_in_a_level(&object.key));
         found.extend(copies.map(|object| {
             let promised = "the first full copy is not copied through the levels".to_owned();
             violation(promised, format!("{} ({} bytes)", object.key, object.size))
@@ -66,7 +66,7 @@ fn allowed(evidence: &Evidence) -> u64 {
     let interval =
         |settings: &ReplicatorPlan| u64::from(settings.level_millis.min(settings.snapshot_millis)).max(1);
     let shortest = plan.settings().map(interval).min().unwrap_or(1);
-    let scheduled = ACTS_PER_INTERVAL * (evidence.looked_millis / shortest + 1);
+    let scheduled = ACTS_PER_INTERVAL * (evidence.at_rest.at_millis / shortest + 1);
     let sessions = ACTS_PER_SESSION * (plan.faults.len() as u64 + 1);
     let commits = evidence.history.len() as u64;
     let factor = if plan.weather == Weather::default() { 1 } else { WEATHER_FACTOR };
@@ -95,12 +95,12 @@ mod tests {
         let (mut evidence, _) = fixture::evidence();
         evidence.plan.faults.clear();
         let stored = |key: &str| Stored { key: key.into(), size: 9, modified: UnixMillis(0), misread: false };
-        evidence.objects = vec![
+        evidence.at_rest.objects = vec![
             stored("0000/0000000000000001-0000000000000001.ltx"),
             stored("0009/0000000000000001-0000000000000004.ltx"),
         ];
         assert_eq!(super::check(&evidence), []);
-        evidence.objects.push(stored("0001/0000000000000001-0000000000000004.ltx"));
+        evidence.at_rest.objects.push(stored("0001/0000000000000001-0000000000000004.ltx"));
         assert_eq!(super::check(&evidence).len(), 1);
     }
 }

@@ -25,6 +25,12 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
             last.unwrap_or_else(|| "nothing was restored".into()),
         );
     }
+    if evidence.caught_up_after.is_some() && evidence.caught_up_again.is_none() {
+        report(
+            format!("a commit after a long silence is in the store {CATCH_UP_MILLIS} ms later"),
+            "restores do not give it".into(),
+        );
+    }
     match &evidence.stopped {
         Some((Ok(()), took)) if *took <= 2 * STOP_MILLIS => {}
         Some((Ok(()), took)) => {
@@ -44,6 +50,8 @@ mod tests {
     fn falling_behind_and_hanging_are_seen() {
         let (mut evidence, _) = fixture::evidence();
         assert_eq!(super::check(&evidence), []);
+        evidence.caught_up_again = None;
+        assert_eq!(super::check(&evidence).len(), 1);
         evidence.caught_up_after = None;
         evidence.stopped = None;
         assert_eq!(super::check(&evidence).len(), 2);

@@ -4,7 +4,7 @@
 //! is then the truth: a restore may leave the abandoned branch, but only for the branch that replaced it; where the plan
 //! may take the machine back twice, also for one that is abandoned in turn.
 
-use crate::evidence::{Asked, Evidence, RestoreRun, Violation};
+use crate::evidence::{Asked, Claim, Evidence, RestoreRun, Violation};
 use crate::history::{History, StateId};
 use crate::plan::Happening;
 
@@ -13,14 +13,12 @@ use super::valid::states_of;
 pub const NAME: &str = "durable";
 
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
-    evidence.restores.iter().filter_map(|restore| one(evidence, restore)).collect()
+    let latest = evidence.restores.iter().filter(|restore| restore.asked == Asked::Latest);
+    let one = |restore: &RestoreRun| restore.claimed.iter().find_map(|claim| one(evidence, restore, claim));
+    latest.filter_map(one).collect()
 }
 
-fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
-    if restore.asked != Asked::Latest {
-        return None;
-    }
-    let claim = restore.claimed?;
+fn one(evidence: &Evidence, restore: &RestoreRun, claim: &Claim) -> Option<Violation> {
     let happened = match &restore.outcome {
         // What weather did to it is no loss. That there is no replica would be.
         Err(error) if restore.exposed && !error.is_absence() => return None,
@@ -31,6 +29,8 @@ fn one(evidence: &Evidence, restore: &RestoreRun) -> Option<Violation> {
             let states = states_of(&evidence.history, restored);
             if *txid < claim.txid {
                 format!("the restore ends at TXID {txid:?}")
+            } else if states.is_empty() && *txid == claim.txid && evidence.is_foreign(restored) {
+                "the restore gives, under that very transaction, a state of the other machine".to_owned()
             } else if let (Some(claimed), false) = (claim.state, states.is_empty()) {
                 let heads = [restore.heads.0, restore.heads.1];
                 if states.iter().any(|state| satisfies(&evidence.history, claimed, *state, heads)) {
@@ -99,11 +99,11 @@ mod tests {
         let old = fixture::first_image();
         let claim = Claim { at_millis: 5, state: newest, txid: Some(Txid(1)), synced_millis: 5 };
         let mut good = fixture::restored(Asked::Latest, bytes);
-        good.claimed = Some(claim);
+        good.claimed = vec![claim];
         evidence.restores.push(good.clone());
         assert_eq!(super::check(&evidence), []);
         let mut stale = fixture::restored(Asked::Latest, old);
-        stale.claimed = Some(claim);
+        stale.claimed = vec![claim];
         evidence.restores.push(stale);
         let mut failed = good;
         failed.outcome = Err(crate::evidence::RestoreError { kind: None, message: "nothing there".into() });

@@ -33,17 +33,31 @@ struct File {
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut files: BTreeMap<String, File> = BTreeMap::new();
-    for object in &evidence.objects {
+    for object in &evidence.at_rest.objects {
         let Some(name) = LtxName::parse_key(KeyLayout::HexLevel, &object.key) else {
             found.push(format!("{} has a name that nobody reads", object.key));
             continue;
         };
         let written = u64::try_from(object.modified.0 - EPOCH_MILLIS).unwrap_or(0);
-        let age_millis = evidence.looked_millis.saturating_sub(written);
+        let age_millis = evidence.at_rest.at_millis.saturating_sub(written);
         let (level, min, max) = (name.level.number(), name.min.0, name.max.0);
         let misread = object.misread;
         files.insert(object.key.clone(), File { level, min, max, age_millis, misread });
     }
+    if is_asked(evidence) {
+        found.extend(expired(evidence, &files));
+    }
+    let violation = |happened| Violation {
+        oracle: NAME,
+        at_millis: evidence.at_rest.at_millis,
+        promised: "what is no longer needed is removed from the store".into(),
+        happened,
+    };
+    found.into_iter().map(violation).collect()
+}
+
+/// Whether the replicator can know what is in the store and how old it is.
+pub fn is_asked(evidence: &Evidence) -> bool {
     let behind_its_back = |what: &Happening| {
         matches!(
             what,
@@ -54,18 +68,9 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
                 | Happening::ClockFreeze { .. }
         )
     };
-    // With HTTP, the abandoned client of a killed process may still repeat a request.
-    let may_be_repeated = evidence.plan.full && !evidence.plan.faults.is_empty();
-    if evidence.plan.weather.late == 0 && !may_be_repeated && !evidence.planned(behind_its_back) {
-        found.extend(expired(evidence, &files));
-    }
-    let violation = |happened| Violation {
-        oracle: NAME,
-        at_millis: evidence.looked_millis,
-        promised: "what is no longer needed is removed from the store".into(),
-        happened,
-    };
-    found.into_iter().map(violation).collect()
+    // With HTTP, the abandoned client of a killed process may still repeat a request, and what a network lost may come late.
+    let may_be_repeated = evidence.plan.full && evidence.planned(|what| !what.leaves_requests_alone());
+    evidence.plan.weather.late == 0 && !may_be_repeated && !evidence.planned(behind_its_back)
 }
 
 fn expired(evidence: &Evidence, files: &BTreeMap<String, File>) -> Vec<String> {
@@ -154,22 +159,22 @@ mod tests {
         evidence.plan.faults.clear();
         (evidence.plan.weather.late, evidence.plan.weather.flipped) = (0, 0);
         (evidence.settings.retention_millis, evidence.settings.level_millis) = (86_400_000, 1_000);
-        evidence.objects = objects(&[(0, 1, 1), (1, 2, 5), (0, 6, 6)]);
+        evidence.at_rest.objects = objects(&[(0, 1, 1), (1, 2, 5), (0, 6, 6)]);
         assert_eq!(check(&evidence), []);
-        evidence.objects.extend(objects(&[(0, 4, 4)]));
+        evidence.at_rest.objects.extend(objects(&[(0, 4, 4)]));
         assert_eq!(check(&evidence).len(), 1, "level 1 covers it");
-        evidence.objects = objects(&[(0, 1, 1), (1, 2, 3), (1, 5, 5), (0, 4, 4), (0, 6, 6)]);
+        evidence.at_rest.objects = objects(&[(0, 1, 1), (1, 2, 3), (1, 5, 5), (0, 4, 4), (0, 6, 6)]);
         assert_eq!(check(&evidence), [], "a file that links two others");
-        evidence.objects = objects(&[(9, 1, 4), (1, 2, 4), (1, 5, 6), (0, 6, 6)]);
+        evidence.at_rest.objects = objects(&[(9, 1, 4), (1, 2, 4), (1, 5, 6), (0, 6, 6)]);
         assert_eq!(check(&evidence), [], "the window is long");
         evidence.settings.retention_millis = 10_000;
         assert_eq!(check(&evidence).len(), 1, "it is over, and a snapshot holds what 2-4 held");
-        evidence.objects = objects(&[(0, 5, 5), (9, 1, 6), (0, 6, 6)]);
+        evidence.at_rest.objects = objects(&[(0, 5, 5), (9, 1, 6), (0, 6, 6)]);
         assert_eq!(check(&evidence).len(), 1, "the snapshot holds 5");
-        evidence.objects[2].misread = true;
+        evidence.at_rest.objects[2].misread = true;
         assert_eq!(check(&evidence), [], "the newest that counts");
-        evidence.objects = objects(&[(9, 1, 4)]);
-        evidence.objects[0].key = "0000/part-7".into();
+        evidence.at_rest.objects = objects(&[(9, 1, 4)]);
+        evidence.at_rest.objects[0].key = "0000/part-7".into();
         assert_eq!(check(&evidence).len(), 1, "an unknown name");
     }
 }

@@ -11,16 +11,17 @@ pub const QUIET_MILLIS: u64 = 60_000;
 const ALLOWED: u64 = 30;
 
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
-    let total: u64 = evidence.idle_requests.values().sum();
-    let puts = evidence.idle_requests.get("PUT").copied().unwrap_or_default();
-    if total <= ALLOWED && puts <= ALLOWED / 4 {
+    let total: u64 = evidence.at_rest.requests.values().sum();
+    let of = |verb| evidence.at_rest.requests.get(verb).copied().unwrap_or_default();
+    let written = of("PUT") + of("CREATE");
+    if total <= ALLOWED && written == 0 {
         return Vec::new();
     }
     vec![Violation {
         oracle: NAME,
         at_millis: evidence.plan.run_millis,
-        promised: format!("in {QUIET_MILLIS} quiet ms at most {ALLOWED} requests"),
-        happened: format!("{:?}", evidence.idle_requests),
+        promised: format!("in {QUIET_MILLIS} quiet ms at most {ALLOWED} requests, and nothing is written"),
+        happened: format!("{:?}", evidence.at_rest.requests),
     }]
 }
 
@@ -32,7 +33,9 @@ mod tests {
     fn a_busy_idle_is_seen() {
         let (mut evidence, _) = fixture::evidence();
         assert_eq!(super::check(&evidence), []);
-        evidence.idle_requests.insert("LIST", 500);
+        evidence.at_rest.requests.insert("LIST", 500);
         assert_eq!(super::check(&evidence).len(), 1);
+        evidence.at_rest.requests = [("CREATE", 1)].into();
+        assert_eq!(super::check(&evidence).len(), 1, "nothing is new, so nothing is to be written");
     }
 }

@@ -10,6 +10,7 @@ mod honest;
 mod hygiene;
 mod idle;
 mod leftovers;
+mod maintained;
 mod point_in_time;
 mod survives;
 mod unharmed;
@@ -24,7 +25,7 @@ pub use idle::QUIET_MILLIS;
 pub type Check = fn(&Evidence) -> Vec<Violation>;
 
 /// Every oracle, by the name that reports and exit codes use.
-pub const ALL: [(&str, Check); 13] = [
+pub const ALL: [(&str, Check); 14] = [
     (valid::NAME, valid::check),
     (durable::NAME, durable::check),
     (point_in_time::NAME, point_in_time::check),
@@ -35,6 +36,7 @@ pub const ALL: [(&str, Check); 13] = [
     (damage::NAME, damage::check),
     (leftovers::NAME, leftovers::check),
     (hygiene::NAME, hygiene::check),
+    (maintained::NAME, maintained::check),
     (budget::NAME, budget::check),
     (survives::NAME, survives::check),
     (alone::NAME, alone::check),
@@ -58,7 +60,7 @@ pub(crate) mod fixture {
     use crate::clock::{Timeline, WallClock};
     use crate::context::{Context, exclusive};
     use crate::disk::{Hardware, Machine, Process, ProcessDisk};
-    use crate::evidence::{Asked, Evidence, RestoreRun};
+    use crate::evidence::{Asked, AtRest, Evidence, RestoreRun};
     use crate::history::History;
     use crate::plan::Plan;
     use crate::vfs::Vfs;
@@ -94,6 +96,7 @@ pub(crate) mod fixture {
             restores: Vec::new(),
             damaged: Vec::new(),
             caught_up_after: Some(10),
+            caught_up_again: Some(10),
             stopped: Some((Ok(()), 10)),
             ledger: Ledger::default(),
             integrity: Ok("ok".into()),
@@ -103,12 +106,10 @@ pub(crate) mod fixture {
             crash_images: Vec::new(),
             others: Vec::new(),
             wrote: false,
-            objects: Vec::new(),
-            looked_millis: 1_000_000,
+            at_rest: AtRest { at_millis: 1_000_000, ..AtRest::default() },
             settings: Plan::draw(1).replicator,
             requests: std::collections::BTreeMap::new(),
             restores_made: 0,
-            idle_requests: std::collections::BTreeMap::new(),
             panics: Vec::new(),
             together: Vec::new(),
         };
@@ -133,7 +134,7 @@ pub(crate) mod fixture {
             ended_millis: 3_100,
             asked,
             exposed: false,
-            claimed: None,
+            claimed: Vec::new(),
             heads: (Some(2), Some(2)),
             outcome: Ok((crate::history::FileImage::of(&bytes), Some(replicator::ltx::Txid(1)))),
             beside: Vec::new(),

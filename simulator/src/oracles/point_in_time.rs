@@ -70,12 +70,13 @@ fn kept_whole(settings: &ReplicatorPlan) -> u64 {
 /// nothing changes any more, and not where another replicator's files lie between.
 fn passed_over(evidence: &Evidence, restore: &RestoreRun, millis: u64) -> Option<Txid> {
     let is_foreign = |what: &Happening| matches!(what, Happening::SecondReplicator { .. });
-    if restore.started_millis < evidence.looked_millis || evidence.planned(is_foreign) {
+    if restore.started_millis < evidence.at_rest.at_millis || evidence.planned(is_foreign) {
         return None;
     }
     let before = evidence.claims.iter().filter(|claim| claim.at_millis < millis);
     let claimed = before.filter_map(|claim| claim.txid).max()?;
-    let names = evidence.objects.iter().filter_map(|o| LtxName::parse_key(KeyLayout::HexLevel, &o.key));
+    let names =
+        evidence.at_rest.objects.iter().filter_map(|o| LtxName::parse_key(KeyLayout::HexLevel, &o.key));
     reachable(names.filter(|name| name.max <= claimed).collect())
 }
 
@@ -135,7 +136,7 @@ mod tests {
         let claim = crate::evidence::Claim { at_millis: 2_500, state: None, txid, synced_millis: 0 };
         evidence.claims.push(claim);
         let mut restore = fixture::restored(Asked::Before(2_600), newest);
-        restore.started_millis = evidence.looked_millis;
+        restore.started_millis = evidence.at_rest.at_millis;
         evidence.restores.push(restore);
         let stored = |key: &str| crate::store::Stored {
             key: key.into(),
@@ -143,12 +144,12 @@ mod tests {
             modified: replicator::host::UnixMillis(0),
             misread: false,
         };
-        evidence.objects.push(stored("0001/0000000000000005-0000000000000007.ltx"));
+        evidence.at_rest.objects.push(stored("0001/0000000000000005-0000000000000007.ltx"));
         assert_eq!(super::check(&evidence), [], "nobody had reported 7");
-        evidence.objects.push(stored("0000/0000000000000001-0000000000000001.ltx"));
-        evidence.objects.push(stored("0000/0000000000000004-0000000000000004.ltx"));
+        evidence.at_rest.objects.push(stored("0000/0000000000000001-0000000000000001.ltx"));
+        evidence.at_rest.objects.push(stored("0000/0000000000000004-0000000000000004.ltx"));
         assert_eq!(super::check(&evidence), [], "no way leads there");
-        evidence.objects.push(stored("0001/0000000000000002-0000000000000004.ltx"));
+        evidence.at_rest.objects.push(stored("0001/0000000000000002-0000000000000004.ltx"));
         assert_eq!(super::check(&evidence).len(), 1, "the restore ends at 1");
     }
 

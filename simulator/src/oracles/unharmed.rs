@@ -39,6 +39,13 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     {
         found.push(format!("one step took {} ms", evidence.ledger.slowest_millis));
     }
+    // Nobody else ever holds a lock for long, and it waits for ten seconds.
+    let is_alone = evidence.plan.app.writers == 1
+        && evidence.plan.settings().all(|settings| settings.truncate_pages == 0)
+        && evidence.plan.faults.is_empty();
+    if is_alone && evidence.ledger.busy > 0 {
+        found.push(format!("{} steps of a single writer met a lock", evidence.ledger.busy));
+    }
     let promised = "replication never harms the application or its database";
     found
         .into_iter()
@@ -66,5 +73,10 @@ mod tests {
         assert_eq!(super::check(&evidence).len(), 7);
         evidence.plan.replicator.truncate_pages = 300;
         assert_eq!(super::check(&evidence).len(), 6, "these settings ask for it");
+        evidence.plan.replicator.truncate_pages = 0;
+        (evidence.ledger.busy, evidence.plan.app.writers) = (1, 2);
+        assert_eq!(super::check(&evidence).len(), 7, "its own writers are in each other's way");
+        evidence.plan.app.writers = 1;
+        assert_eq!(super::check(&evidence).len(), 8);
     }
 }

@@ -1,10 +1,10 @@
-//! What came later to plans: company on the replica, decay, impatience, a WAL-index that is deleted, runs in a rush, a
-//! store that is away, a large database.
+//! What came later to plans: company on the replica, decay, impatience, a WAL-index that is deleted, an old database, a
+//! full disk, runs in a rush, a store that is away, a large database.
 //!
 //! Drawn under names of its own; the last three change what was drawn before.
 
 use super::{Draw, Happening, Plan, Timed};
-use crate::disk::Pace;
+use crate::disk::{Call, Effect, Fault, Pace};
 
 /// One plan in so many has a database that grows past 1 GiB.
 const LARGE_ONE_IN: u64 = 4_000;
@@ -35,6 +35,21 @@ impl Draw<'_> {
         }
         if self.on("index.on", 6) {
             add("index.at", Happening::LoseWalIndex);
+        }
+        if self.on("old.on", 6) {
+            let age_millis = self.pick("old.age", &[1_000, 200, 5_000]);
+            add("old.at", Happening::OldDatabase { age_millis });
+        }
+        if self.on("full.on", 5) {
+            let full = Fault {
+                role: Some("replicator".into()),
+                path_contains: "-litestream".into(),
+                call: Call::Write,
+                effect: Effect::NoSpace,
+                skip: 0,
+                times: u32::MAX,
+            };
+            add("full.at", Happening::Disk(full));
         }
         faults
     }

@@ -74,7 +74,7 @@ mod tests {
             .flat_map(|plan| &plan.faults)
             .map(|fault| format!("{:?}", fault.what).split([' ', '(']).next().unwrap_or_default().to_owned())
             .collect();
-        assert_eq!(kinds.len(), 26, "{kinds:?}");
+        assert_eq!(kinds.len(), 27, "{kinds:?}");
         let round_trip = |plan: &Plan| toml::from_str::<Plan>(&toml::to_string(plan).expect("plain data"));
         let reconfigured = plans.iter().find(|plan| plan.settings().count() > 1).expect("one in ten plans");
         assert_eq!(round_trip(reconfigured).as_ref(), Ok(reconfigured));

@@ -70,6 +70,13 @@ impl StoreView {
         per_mille > 0 && self.store.context.choices.chance(name, self.scope(), u64::from(per_mille))
     }
 
+    /// Waits as an answer does on its way back: whatever it says may have changed meanwhile, and whoever asked may be gone.
+    async fn answered(&self) {
+        let millis = self.store.context.choices.next_below("store.latency.back", self.scope(), 15);
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        self.live().await;
+    }
+
     /// Waits as a request does and decides its fate.
     async fn request(&self, verb: &'static str, key: &str) -> Fate {
         self.live().await;
@@ -119,6 +126,22 @@ impl StoreView {
         }
     }
 
+    fn listed(&self, prefix: &str, start_after: Option<&str>) -> Vec<ObjectInfo> {
+        let state = self.store.lock();
+        let lag = if self.sheltered { 0 } else { state.listing_lag };
+        let past = (lag > 0).then(|| state.past(self.store.context.timeline.millis(), lag));
+        let wanted = past.as_ref().unwrap_or(&state.objects).iter().filter(|(key, _)| {
+            key.starts_with(prefix) && start_after.is_none_or(|after| key.as_str() > after)
+        });
+        wanted
+            .map(|(key, object)| ObjectInfo {
+                key: key.clone(),
+                size: object.data.len() as u64,
+                modified: Some(object.modified),
+            })
+            .collect()
+    }
+
     async fn send_put(
         &self,
         verb: &'static str,
@@ -134,17 +157,25 @@ impl StoreView {
                 Err(failure("no answer", key))
             }
             Fate::Late => {
-                let delay = self.store.context.choices.next_below("store.late.millis", self.scope(), 10_000);
-                let (store, key_later) = (Arc::clone(&self.store), key.to_owned());
-                tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(delay)).await;
+                let key_later = key.to_owned();
+                self.later(move |store| {
                     store.apply_put(&key_later, &data, when);
                 });
                 Err(failure("timeout", key))
             }
         };
-        self.live().await;
+        self.answered().await;
         outcome
+    }
+
+    /// Carries something out later, when the client has given it up.
+    fn later(&self, work: impl FnOnce(&Store) + Send + 'static) {
+        let delay = self.store.context.choices.next_below("store.late.millis", self.scope(), 10_000);
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            work(&store);
+        });
     }
 }
 
@@ -201,6 +232,7 @@ impl Bucket for StoreView {
             let weather = if self.sheltered { Weather::default() } else { state.weather };
             (state.objects.get(key).cloned(), weather)
         };
+        self.answered().await;
         let object =
             object.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("store: no object {key}")))?;
         let size = object.data.len() as u64;
@@ -227,12 +259,13 @@ impl Bucket for StoreView {
             Fate::Fair => {}
             fate => return Err(refusal(fate, key)),
         }
-        let state = self.store.lock();
-        Ok(state.objects.get(key).map(|object| ObjectInfo {
+        let found = self.store.lock().objects.get(key).map(|object| ObjectInfo {
             key: key.into(),
             size: object.data.len() as u64,
             modified: Some(object.modified),
-        }))
+        });
+        self.answered().await;
+        Ok(found)
     }
 
     async fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectInfo>> {
@@ -240,19 +273,9 @@ impl Bucket for StoreView {
             Fate::Fair => {}
             fate => return Err(refusal(fate, prefix)),
         }
-        let state = self.store.lock();
-        let lag = if self.sheltered { 0 } else { state.listing_lag };
-        let past = (lag > 0).then(|| state.past(self.store.context.timeline.millis(), lag));
-        let wanted = past.as_ref().unwrap_or(&state.objects).iter().filter(|(key, _)| {
-            key.starts_with(prefix) && start_after.is_none_or(|after| key.as_str() > after)
-        });
-        Ok(wanted
-            .map(|(key, object)| ObjectInfo {
-                key: key.clone(),
-                size: object.data.len() as u64,
-                modified: Some(object.modified),
-            })
-            .collect())
+        let listed = self.listed(prefix, start_after);
+        self.answered().await;
+        Ok(listed)
     }
 
     async fn delete(&self, keys: &[String]) -> Result<Vec<DeleteFailure>> {
@@ -260,6 +283,11 @@ impl Bucket for StoreView {
         let fate = self.request("DELETE", first).await;
         if matches!(fate, Fate::Refused | Fate::Denied) {
             return Err(refusal(fate, first));
+        }
+        if fate == Fate::Late {
+            let keys = keys.to_vec();
+            self.later(move |store| keys.iter().for_each(|key| store.apply_delete(key)));
+            return Err(failure("timeout", first));
         }
         let weather = if self.sheltered { Weather::default() } else { self.store.lock().weather };
         let mut failures = Vec::new();
@@ -270,6 +298,7 @@ impl Bucket for StoreView {
                 self.store.apply_delete(key);
             }
         }
+        self.answered().await;
         match fate {
             Fate::Fair => Ok(failures),
             _ => Err(failure("no answer", first)),

@@ -118,7 +118,7 @@ unsafe extern "C" fn close(raw: *mut ffi::sqlite3_file) -> c_int {
     let process = Arc::clone(open.process());
     if open.level > Level::None {
         // A dead process has no locks to lower.
-        let _ = process.lower_lock(&open.handle.path, open.handle.inode, open.number, Level::None);
+        let _ = process.lower_lock(open.handle.inode, open.number, Level::None);
     }
     if open.flags & ffi::SQLITE_OPEN_DELETEONCLOSE != 0 {
         // A temporary file that is already gone needs no removing.
@@ -225,7 +225,7 @@ unsafe extern "C" fn lock(raw: *mut ffi::sqlite3_file, wanted: c_int) -> c_int {
         return ffi::SQLITE_OK;
     }
     file.look();
-    match file.process().raise_lock(&file.handle.path, file.handle.inode, file.number, wanted) {
+    match file.process().raise_lock(file.handle.inode, file.number, wanted) {
         Ok(true) => {
             file.level = wanted;
             ffi::SQLITE_OK
@@ -247,7 +247,7 @@ unsafe extern "C" fn unlock(raw: *mut ffi::sqlite3_file, wanted: c_int) -> c_int
         observer.released_database(file.process().machine());
     }
     file.level = file.level.min(wanted);
-    match file.process().lower_lock(&file.handle.path, file.handle.inode, file.number, wanted) {
+    match file.process().lower_lock(file.handle.inode, file.number, wanted) {
         Ok(()) => ffi::SQLITE_OK,
         Err(_) => ffi::SQLITE_IOERR_UNLOCK,
     }
@@ -353,8 +353,12 @@ unsafe extern "C" fn shm_lock(raw: *mut ffi::sqlite3_file, offset: c_int, n: c_i
     }
 }
 
+/// SQLite publishes a commit in two halves with a barrier between: others may look there, and it may be killed there.
 unsafe extern "C" fn shm_barrier(raw: *mut ffi::sqlite3_file) {
-    file(raw).look();
+    let file = file(raw);
+    file.look();
+    // A dead process that is not in a fiber goes on to its next call.
+    let _ = file.process().pass();
 }
 
 unsafe extern "C" fn shm_unmap(raw: *mut ffi::sqlite3_file, delete: c_int) -> c_int {
