@@ -125,8 +125,8 @@ impl Compactor {
     pub fn note_published(&self, name: LtxName, size: u64, time: UnixMillis) {
         let mut state = self.state();
         state.note(Entry { name, size, modified: Some(time) });
-        // A snapshot bears the time of the last commit. What it lets expire may have been due before the last look,
-        // which did not know of it.
+        // A file may bear the time of its last commit. What it lets expire may have been due before the last look, which
+        // did not know of it.
         let first = self.settings.retention.ages().min().map(|age| later(time, age));
         if first <= state.retained {
             state.retained = None;
