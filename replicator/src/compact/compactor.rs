@@ -90,6 +90,8 @@ struct State {
     done: [Option<UnixMillis>; 9],
     /// Objects whose content is wrong. Treated as absent, so that a snapshot can take their place.
     corrupt: BTreeSet<LtxName>,
+    /// Objects that were not there when a merge asked for them, as far as nothing else holds their transactions.
+    vanished: BTreeSet<LtxName>,
     /// A gap that a fresh listing confirmed.
     gap: Option<Gap>,
     /// When the last run of merges failed, if it did.
@@ -289,6 +291,7 @@ impl Compactor {
             report.gap = inventory.gap();
             self.state().gap = report.gap;
         }
+        report.gap = report.gap.or_else(|| self.state().gap_at_end(&inventory));
         Ok(())
     }
 
@@ -299,7 +302,9 @@ impl Compactor {
             inputs.iter().map(|entry| (*entry, state.copies.of(entry))).collect()
         };
         let outcome = merge_job::run(place, level, inputs).await.map_err(|failed| {
-            self.state().corrupt.extend(failed.corrupt);
+            let mut state = self.state();
+            state.corrupt.extend(failed.corrupt);
+            state.vanished.extend(failed.vanished);
             failed.error
         })?;
         let merge_job::Outcome { name, size, timestamp, inputs } = outcome;
@@ -432,6 +437,15 @@ impl State {
             *done = done.or_else(|| listed.newest(level).and_then(|entry| entry.modified));
         }
         self.inventory = Some(listed);
+    }
+
+    /// A gap that no file behind it shows: transactions that only unusable objects had. Not merely what is published and
+    /// not listed, for listings lag.
+    fn gap_at_end(&mut self, inventory: &Inventory) -> Option<Gap> {
+        let after = inventory.restorable_max().unwrap_or_default();
+        self.vanished.retain(|name| name.max > after);
+        let last = self.corrupt.iter().chain(&self.vanished).map(|name| name.max).max()?;
+        (last > after).then(|| Gap { after, next: Txid(last.0.saturating_add(1)) })
     }
 
     /// What is known may be wrong.

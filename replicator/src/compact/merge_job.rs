@@ -31,19 +31,22 @@ pub(super) struct Failed {
     pub(super) error: Error,
     /// The published object whose bytes are not a valid file of that name, if that is why.
     pub(super) corrupt: Option<LtxName>,
+    /// The published object that is not there, if that is why.
+    pub(super) vanished: Option<LtxName>,
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { error, corrupt: None }
+        Self { error, corrupt: None, vanished: None }
     }
 }
 
 impl Failed {
     /// An error of reading `input`, or of what was read.
     fn of(input: &Input, bucket: &dyn Bucket, error: Error) -> Self {
-        let corrupt = error.kind() == ErrorKind::Corrupt && !input.is_local();
-        Self { error: error.context(input.describe(bucket)), corrupt: corrupt.then_some(input.entry.name) }
+        let object_is = |kind| (error.kind() == kind && !input.is_local()).then_some(input.entry.name);
+        let (corrupt, vanished) = (object_is(ErrorKind::Corrupt), object_is(ErrorKind::NotFound));
+        Self { error: error.context(input.describe(bucket)), corrupt, vanished }
     }
 }
 

@@ -120,6 +120,36 @@ async fn a_corrupt_object_counts_as_lost() {
     rig.judge();
 }
 
+/// Nothing behind it shows that it is missing.
+#[tokio::test(start_paused = true)]
+async fn a_newest_object_that_is_corrupt_or_lost_is_a_gap_until_a_snapshot_holds_it() {
+    for is_lost in [false, true] {
+        let mut rig = Rig::new();
+        for _ in 0..4 {
+            rig.commit(20);
+        }
+        rig.compactor.look().await.unwrap();
+        let newest = LtxName::l0(Txid(4));
+        if is_lost {
+            rig.bucket.remove(newest);
+        } else {
+            rig.bucket.replace(newest, vec![7; 500]);
+        }
+        assert!(rig.run().await.is_err());
+        for _ in 0..2 {
+            rig.pass(30 * SECOND).await;
+            let report = rig.run().await.unwrap();
+            assert_eq!(report.gap.map(|gap| (gap.after.0, gap.next.0)), Some((3, 5)), "lost: {is_lost}");
+            assert_eq!(rig.bucket.level(1), [(2, 3)]);
+        }
+        rig.snapshot();
+        rig.pass(30 * SECOND).await;
+        assert_eq!(rig.run().await.unwrap().gap, None, "lost: {is_lost}");
+        rig.bucket.remove(newest);
+        rig.judge();
+    }
+}
+
 /// No merge meets it: it lies below the end of level 1.
 #[tokio::test(start_paused = true)]
 async fn a_hole_below_the_end_of_a_level_is_noticed() {
