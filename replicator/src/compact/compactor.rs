@@ -241,13 +241,11 @@ impl Compactor {
         let believable = self.believable(now);
         // Before, not after: a file that is published meanwhile, and is old already, takes it back.
         self.state().retained = Some(believable);
+        let mut looking = Looking { compactor: self, is_complete: false };
         let result = self.delete_expired(believable, &mut released).await;
-        let complete = result.is_ok() && released.failures.is_empty();
+        looking.is_complete = result.is_ok() && released.failures.is_empty();
         let mut state = self.state();
-        state.delete_failed = (!complete).then_some(now);
-        if !complete {
-            state.retained = None;
-        }
+        state.delete_failed = (!looking.is_complete).then_some(now);
         if result.is_err() {
             state.doubt();
         }
@@ -421,6 +419,20 @@ impl Drop for PendingListing<'_> {
         state.listings -= 1;
         if state.listings == 0 && state.inventory.is_some() {
             state.noted.clear();
+        }
+    }
+}
+
+/// A look for expired files. Unless it is complete it does not count, even if it is dropped half-way.
+struct Looking<'a> {
+    compactor: &'a Compactor,
+    is_complete: bool,
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            self.compactor.state().retained = None;
         }
     }
 }
