@@ -186,7 +186,7 @@ impl Compactor {
         let state = self.state();
         let earliest = not_before(state.merge_failed, now);
         let Some(inventory) = &state.inventory else { return Some(earliest.max(now)) };
-        let due = self.levels().filter(|&(level, _)| match plan::next(inventory, level) {
+        let due = self.levels().filter(|&(level, _)| match state.next(inventory, level) {
             Next::Nothing => false,
             Next::Merge(_) => true,
             Next::Blocked(gap) => state.gap != Some(gap),
@@ -255,29 +255,22 @@ impl Compactor {
     async fn run_levels(&self, now: UnixMillis, report: &mut Report) -> Result<()> {
         let mut inventory = self.current().await?;
         let levels: Vec<_> = self.levels().collect();
+        let mut first_error = None;
         for (level, interval) in levels {
             if !schedule::is_due(self.state().done[usize::from(level.number())], now, interval) {
                 continue;
             }
-            let mut listed = false;
-            loop {
-                match plan::next(&inventory, level) {
-                    Next::Nothing => break,
-                    Next::Merge(inputs) => report.merged.push(self.merge(level, &inputs).await?),
-                    Next::Blocked(gap) if listed || self.state().gap == Some(gap) => {
-                        self.state().gap = Some(gap);
-                        report.gap = Some(gap);
-                        break;
-                    }
-                    Next::Blocked(_) => {
-                        // The listing may have been stale, or the files may have come since: look before alarming.
-                        self.list().await?;
-                        listed = true;
-                    }
-                }
-                inventory = self.current().await?;
+            match self.fill(level, &mut inventory, report).await {
+                // What it is to be filled from may be behind.
+                Ok(()) if first_error.is_some() => {}
+                Ok(()) => self.state().done[usize::from(level.number())] = Some(now),
+                Err(error) if error.kind().is_retryable() => return Err(first_error.unwrap_or(error)),
+                // One file that is not as it should be must not stop the other levels.
+                Err(error) => first_error = first_error.or(Some(error)),
             }
-            self.state().done[usize::from(level.number())] = Some(now);
+        }
+        if let Some(error) = first_error {
+            return Err(error);
         }
         // One that no merge has met: files that went missing below the end of their level.
         if report.gap.is_none()
@@ -291,6 +284,29 @@ impl Compactor {
         }
         report.gap = report.gap.or_else(|| self.state().gap_at_end(&inventory));
         Ok(())
+    }
+
+    /// Merges into one level what its source level has.
+    async fn fill(&self, level: Level, inventory: &mut Inventory, report: &mut Report) -> Result<()> {
+        let mut listed = false;
+        loop {
+            let next = self.state().next(inventory, level);
+            match next {
+                Next::Nothing => return Ok(()),
+                Next::Merge(inputs) => report.merged.push(self.merge(level, &inputs).await?),
+                Next::Blocked(gap) if listed || self.state().gap == Some(gap) => {
+                    self.state().gap = Some(gap);
+                    report.gap = Some(gap);
+                    return Ok(());
+                }
+                Next::Blocked(_) => {
+                    // The listing may have been stale, or the files may have come since: look before alarming.
+                    self.list().await?;
+                    listed = true;
+                }
+            }
+            *inventory = self.current().await?;
+        }
     }
 
     async fn merge(&self, level: Level, inputs: &[Entry]) -> Result<Merged> {
@@ -449,6 +465,11 @@ impl State {
             *done = done.or_else(|| listed.newest(level).and_then(|entry| entry.modified));
         }
         self.inventory = Some(listed);
+    }
+
+    /// The next merge into a level. One under the name of a corrupt object would always be refused.
+    fn next(&self, inventory: &Inventory, level: Level) -> Next {
+        plan::avoiding(plan::next(inventory, level), level, &self.corrupt)
     }
 
     /// A gap that no file behind it shows: transactions that only unusable objects had. Not merely what is published and

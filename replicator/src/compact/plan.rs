@@ -1,5 +1,7 @@
 //! Which files to merge next into a level.
 
+use std::collections::BTreeSet;
+
 use crate::ltx::Txid;
 use crate::replica::{Entry, Gap, Inventory, Level, LtxName};
 
@@ -40,6 +42,20 @@ pub fn next(inventory: &Inventory, level: Level) -> Next {
         reached = first;
     }
     Next::Merge(run(&ahead, reached))
+}
+
+/// Shortens a merge into `level` until its name is none of `unusable`: objects in whose place nothing can be published.
+/// What is left out then follows under another name, or waits for what comes next.
+#[must_use]
+pub fn avoiding(next: Next, level: Level, unusable: &BTreeSet<LtxName>) -> Next {
+    let Next::Merge(mut inputs) = next else { return next };
+    while let [first, .., last] | [first @ last] = inputs.as_slice() {
+        if !unusable.contains(&LtxName { level, min: first.name.min, max: last.name.max }) {
+            return Next::Merge(inputs);
+        }
+        inputs.pop();
+    }
+    Next::Nothing
 }
 
 /// The longest run of files, ordered by start, that continues the database as of `reached`, each file leading as far

@@ -259,6 +259,63 @@ async fn another_object_under_the_name_is_left_alone_and_used() {
     rig.judge();
 }
 
+/// The merge that found it was planned again under its very name, and failed for ever.
+#[tokio::test(start_paused = true)]
+async fn a_corrupt_merged_file_is_replaced_under_other_names() {
+    let mut rig = Rig::new();
+    for _ in 0..4 {
+        rig.commit(20);
+    }
+    rig.run().await.unwrap();
+    for (commits, l1) in [(2, vec![(5, 5), (6, 6)]), (1, vec![(7, 7), (7, 8)])] {
+        for _ in 0..commits {
+            rig.commit(20);
+        }
+        rig.pass(30 * SECOND).await;
+        rig.run().await.unwrap();
+        let merged = *rig.bucket.names().iter().rfind(|name| name.level == Level::L1).unwrap();
+        rig.bucket.replace(merged, vec![7; 500]);
+        rig.pass(300 * SECOND).await;
+        assert_eq!(rig.run().await.unwrap_err().kind(), ErrorKind::Corrupt);
+        rig.pass(30 * SECOND).await;
+        rig.bucket.take_log("");
+        rig.run().await.unwrap();
+        if commits == 1 {
+            assert!(rig.bucket.take_log("").iter().all(|line| line.starts_with("LIST")), "nothing to do");
+            assert!(rig.compactor.next_due(rig.now()).is_none_or(|due| due.0 > rig.now().0 + 30_000));
+            rig.commit(20);
+            rig.pass(30 * SECOND).await;
+            rig.run().await.unwrap();
+            rig.bucket.remove(merged);
+            assert!(rig.bucket.level(1).ends_with(&l1[1..]));
+        } else {
+            rig.bucket.remove(merged);
+            assert!(rig.bucket.level(1).ends_with(&l1));
+        }
+        rig.pass(300 * SECOND).await;
+        rig.run().await.unwrap();
+        assert_eq!(rig.bucket.level(2).last().map(|range| range.1), Some(rig.last()));
+    }
+    rig.judge();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_level_that_cannot_go_on_does_not_stop_those_above() {
+    let mut rig = Rig::new();
+    for _ in 0..4 {
+        rig.commit(20);
+    }
+    rig.run().await.unwrap();
+    rig.commit(20);
+    rig.pass(30 * SECOND).await;
+    rig.run().await.unwrap();
+    rig.commit(20);
+    rig.bucket.replace(LtxName { level: Level::L1, ..LtxName::l0(Txid(6)) }, vec![7; 500]);
+    rig.pass(300 * SECOND).await;
+    assert_eq!(rig.run().await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(rig.bucket.level(2), [(2, 4), (5, 5)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_dropped_half_way_can_be_repeated() {
     let mut rig = Rig::new();
