@@ -167,6 +167,23 @@ async fn local_copies_are_preferred_and_not_trusted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failed_upload_is_not_repeated_from_the_store() {
+    for fault in ["WRITE 0001", "FINISH 0001"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rig = Rig::with_local(Some(dir.path().to_owned()));
+        for _ in 0..5 {
+            rig.commit(20);
+        }
+        rig.bucket.fail(fault, 1);
+        assert_eq!(rig.run().await.unwrap_err().kind(), ErrorKind::Transient, "{fault}");
+        rig.pass(30 * SECOND).await;
+        rig.run().await.unwrap();
+        assert_eq!(rig.bucket.take_log("GET 0000"), Vec::<String>::new(), "{fault}");
+        assert_eq!(rig.bucket.level(1), [(2, 5)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_ends_where_the_page_size_changes() {
     let mut rig = Rig::new();
     rig.commit(10);
