@@ -52,6 +52,16 @@ impl Failed {
         Self { error, corrupt, vanished, is_local: input.is_local() }
     }
 
+    /// Names what was to be published, of inputs that may each be as they should be.
+    fn context(mut self, bucket: &dyn Bucket, level: Level, inputs: &[Input]) -> Self {
+        if let [first, .., last] | [first @ last] = inputs {
+            let name = LtxName { level, min: first.entry.name.min, max: last.entry.name.max };
+            let place = format!("{}/{}", bucket.location(), name.key(bucket.layout()));
+            self.error = self.error.context(format_args!("merging {} files into {place}", inputs.len()));
+        }
+        self
+    }
+
     /// An error of what was read, which no input has alone.
     fn of_all(inputs: &[Input], error: Error) -> Self {
         Self { is_local: inputs.iter().any(Input::is_local), ..Self::from(error) }
@@ -107,7 +117,7 @@ async fn attempt(
         }
         return Err(match merge.faulty_input() {
             Some(index) => Failed::of(&inputs[index], place.bucket, failed.error),
-            None => failed,
+            None => failed.context(place.bucket, level, &inputs),
         });
     }
     let output = output.expect("a merge without an error began with a header");

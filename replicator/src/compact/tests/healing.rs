@@ -299,6 +299,25 @@ async fn a_corrupt_merged_file_is_replaced_under_other_names() {
     rig.judge();
 }
 
+/// Files of old Litestreams that each are valid.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_no_input_alone_names_the_place() {
+    let name =
+        |level, min, max| LtxName { level: Level::new(level).unwrap(), min: Txid(min), max: Txid(max) };
+    let mut rig = Rig::new();
+    rig.commit(2);
+    rig.publish(name(2, 1, 1), &[0, 1]);
+    rig.publish(name(1, 1, 2), &[0, 1]);
+    // Of the pages by which the database grew, the first is missing.
+    rig.pages.resize(4, vec![0; 512]);
+    rig.publish(name(1, 3, 3), &[3]);
+    rig.pass(300 * SECOND).await;
+    let error = rig.run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("spy:/0002/0000000000000001-0000000000000003.ltx"), "{error}");
+    assert!(error.to_string().contains("page 3 is missing"), "{error}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_level_that_cannot_go_on_does_not_stop_those_above() {
     let mut rig = Rig::new();
