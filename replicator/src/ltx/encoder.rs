@@ -109,7 +109,7 @@ impl Encoder {
         head
     }
 
-    /// Appends the index and the trailer to `out`. The index takes up to 12 bytes per page; with very many pages,
+    /// Appends the index and the trailer to `out`. The index takes up to 15 bytes per page; with very many pages,
     /// [`Encoder::into_tail`] gives it in pieces.
     ///
     /// # Errors
