@@ -339,7 +339,8 @@ impl Compactor {
             inventory = self.list().await?;
             expired = retention.expired(&inventory, now);
         }
-        expired.extend(retention.outlived(&self.state().corrupt, &inventory, now));
+        let unusable = self.state().corrupt.union(inventory.undersized()).copied().collect::<Vec<_>>();
+        expired.extend(retention.outlived(&unusable, &inventory, now));
         for name in &expired {
             tracing::debug!(%name, "expired");
         }
@@ -467,9 +468,10 @@ impl State {
         self.inventory = Some(listed);
     }
 
-    /// The next merge into a level. One under the name of a corrupt object would always be refused.
+    /// The next merge into a level. One under the name of an unusable object would always be refused.
     fn next(&self, inventory: &Inventory, level: Level) -> Next {
-        plan::avoiding(plan::next(inventory, level), level, &self.corrupt)
+        let is_taken = |name: &LtxName| self.corrupt.contains(name) || inventory.undersized().contains(name);
+        plan::avoiding(plan::next(inventory, level), level, is_taken)
     }
 
     /// A gap that no file behind it shows: transactions that only unusable objects had. Not merely what is published and

@@ -1,7 +1,5 @@
 //! Which files to merge next into a level.
 
-use std::collections::BTreeSet;
-
 use crate::ltx::Txid;
 use crate::replica::{Entry, Gap, Inventory, Level, LtxName};
 
@@ -44,13 +42,13 @@ pub fn next(inventory: &Inventory, level: Level) -> Next {
     Next::Merge(run(&ahead, reached))
 }
 
-/// Shortens a merge into `level` until its name is none of `unusable`: objects in whose place nothing can be published.
-/// What is left out then follows under another name, or waits for what comes next.
+/// Shortens a merge into `level` until its name is not taken by an object in whose place nothing can be published. What is
+/// left out then follows under another name, or waits for what comes next.
 #[must_use]
-pub fn avoiding(next: Next, level: Level, unusable: &BTreeSet<LtxName>) -> Next {
+pub fn avoiding(next: Next, level: Level, is_taken: impl Fn(&LtxName) -> bool) -> Next {
     let Next::Merge(mut inputs) = next else { return next };
     while let [first, .., last] | [first @ last] = inputs.as_slice() {
-        if !unusable.contains(&LtxName { level, min: first.name.min, max: last.name.max }) {
+        if !is_taken(&LtxName { level, min: first.name.min, max: last.name.max }) {
             return Next::Merge(inputs);
         }
         inputs.pop();
