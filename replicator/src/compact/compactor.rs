@@ -77,7 +77,7 @@ pub struct Compactor {
 #[derive(Default)]
 struct State {
     /// `None` until listed, and again after an error.
-    inventory: Option<Inventory>,
+    inventory: Option<Arc<Inventory>>,
     /// Published while there was no inventory, or while listings were under way, which may lack it.
     noted: Vec<Entry>,
     /// Listings under way.
@@ -154,9 +154,10 @@ impl Compactor {
         self.state().doubt();
     }
 
-    /// What the bucket holds, as far as is known; `None` if it must be listed first.
+    /// What the bucket holds, as far as is known; `None` if it must be listed first. Shared, for it may be large, and is
+    /// asked for with every file that is published.
     #[must_use]
-    pub fn inventory(&self) -> Option<Inventory> {
+    pub fn inventory(&self) -> Option<Arc<Inventory>> {
         self.state().inventory.clone()
     }
 
@@ -287,7 +288,7 @@ impl Compactor {
     }
 
     /// Merges into one level what its source level has.
-    async fn fill(&self, level: Level, inventory: &mut Inventory, report: &mut Report) -> Result<()> {
+    async fn fill(&self, level: Level, inventory: &mut Arc<Inventory>, report: &mut Report) -> Result<()> {
         let mut listed = false;
         loop {
             let next = self.state().next(inventory, level);
@@ -379,7 +380,7 @@ impl Compactor {
     }
 
     /// The inventory, listed if necessary.
-    async fn current(&self) -> Result<Inventory> {
+    async fn current(&self) -> Result<Arc<Inventory>> {
         let known = self.inventory();
         match known {
             Some(inventory) => Ok(inventory),
@@ -387,7 +388,7 @@ impl Compactor {
         }
     }
 
-    async fn list(&self) -> Result<Inventory> {
+    async fn list(&self) -> Result<Arc<Inventory>> {
         loop {
             self.state().doubt();
             let listing = self.begin_listing();
@@ -465,7 +466,7 @@ impl State {
             let done = &mut self.done[usize::from(level.number())];
             *done = done.or_else(|| listed.newest(level).and_then(|entry| entry.modified));
         }
-        self.inventory = Some(listed);
+        self.inventory = Some(Arc::new(listed));
     }
 
     /// The next merge into a level. One under the name of an unusable object would always be refused.
@@ -494,12 +495,13 @@ impl State {
             self.noted.push(entry);
         }
         if let Some(inventory) = &mut self.inventory {
-            inventory.insert(entry);
+            Arc::make_mut(inventory).insert(entry);
         }
     }
 
     fn forget(&mut self, names: &[LtxName]) {
         if let Some(inventory) = &mut self.inventory {
+            let inventory = Arc::make_mut(inventory);
             names.iter().for_each(|name| inventory.remove(name));
         }
         self.noted.retain(|entry| !names.contains(&entry.name));

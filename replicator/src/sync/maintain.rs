@@ -128,7 +128,7 @@ impl Maintenance {
     fn compaction_due(&self, now: UnixMillis) -> Option<UnixMillis> {
         let due = self.shared.compactor.next_due(now)?;
         let inventory = self.shared.compactor.inventory();
-        let Some(base) = inventory.as_ref().and_then(exposed_base) else { return Some(due) };
+        let Some(base) = inventory.as_deref().and_then(exposed_base) else { return Some(due) };
         let interval = *self.shared.options.levels.first()?;
         let first = if schedule::is_due(base.modified, now, interval) {
             now

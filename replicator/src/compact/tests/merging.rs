@@ -47,6 +47,19 @@ async fn nothing_new_costs_no_request() {
     assert_eq!(rig.bucket.take_log(""), Vec::<String>::new());
 }
 
+/// It was copied five times for every file that was uploaded.
+#[tokio::test(start_paused = true)]
+async fn what_the_bucket_holds_is_shared_and_not_copied() {
+    let mut rig = Rig::new();
+    rig.commit(10);
+    rig.compactor.look().await.unwrap();
+    let before = rig.compactor.inventory().unwrap();
+    assert!(Arc::ptr_eq(&before, &rig.compactor.inventory().unwrap()));
+    rig.commit(10);
+    let counts = [before, rig.compactor.inventory().unwrap()].map(|inventory| inventory.iter().count());
+    assert_eq!(counts, [1, 2], "and who has it is not disturbed");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_adopted_listing_saves_the_first_one() {
     let mut rig = Rig::new();
