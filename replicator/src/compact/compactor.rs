@@ -77,7 +77,7 @@ pub struct Compactor {
 #[derive(Default)]
 struct State {
     /// `None` until listed, and again after an error.
-    inventory: Option<Inventory>,
+    inventory: Option<Arc<Inventory>>,
     /// Published while there was no inventory, or while listings were under way, which may lack it.
     noted: Vec<Entry>,
     /// Listings under way.
@@ -90,6 +90,8 @@ struct State {
     done: [Option<UnixMillis>; 9],
     /// Objects whose content is wrong. Treated as absent, so that a snapshot can take their place.
     corrupt: BTreeSet<LtxName>,
+    /// Objects that were not there when a merge asked for them, as far as nothing else holds their transactions.
+    vanished: BTreeSet<LtxName>,
     /// A gap that a fresh listing confirmed.
     gap: Option<Gap>,
     /// When the last run of merges failed, if it did.
@@ -125,8 +127,8 @@ impl Compactor {
     pub fn note_published(&self, name: LtxName, size: u64, time: UnixMillis) {
         let mut state = self.state();
         state.note(Entry { name, size, modified: Some(time) });
-        // A snapshot bears the time of the last commit. What it lets expire may have been due before the last look,
-        // which did not know of it.
+        // A file may bear the time of its last commit. What it lets expire may have been due before the last look, which
+        // did not know of it.
         let first = self.settings.retention.ages().min().map(|age| later(time, age));
         if first <= state.retained {
             state.retained = None;
@@ -152,9 +154,10 @@ impl Compactor {
         self.state().doubt();
     }
 
-    /// What the bucket holds, as far as is known; `None` if it must be listed first.
+    /// What the bucket holds, as far as is known; `None` if it must be listed first. Shared, for it may be large, and is
+    /// asked for with every file that is published.
     #[must_use]
-    pub fn inventory(&self) -> Option<Inventory> {
+    pub fn inventory(&self) -> Option<Arc<Inventory>> {
         self.state().inventory.clone()
     }
 
@@ -184,7 +187,7 @@ impl Compactor {
         let state = self.state();
         let earliest = not_before(state.merge_failed, now);
         let Some(inventory) = &state.inventory else { return Some(earliest.max(now)) };
-        let due = self.levels().filter(|&(level, _)| match plan::next(inventory, level) {
+        let due = self.levels().filter(|&(level, _)| match state.next(inventory, level) {
             Next::Nothing => false,
             Next::Merge(_) => true,
             Next::Blocked(gap) => state.gap != Some(gap),
@@ -239,13 +242,11 @@ impl Compactor {
         let believable = self.believable(now);
         // Before, not after: a file that is published meanwhile, and is old already, takes it back.
         self.state().retained = Some(believable);
+        let mut looking = Looking { compactor: self, is_complete: false };
         let result = self.delete_expired(believable, &mut released).await;
-        let complete = result.is_ok() && released.failures.is_empty();
+        looking.is_complete = result.is_ok() && released.failures.is_empty();
         let mut state = self.state();
-        state.delete_failed = (!complete).then_some(now);
-        if !complete {
-            state.retained = None;
-        }
+        state.delete_failed = (!looking.is_complete).then_some(now);
         if result.is_err() {
             state.doubt();
         }
@@ -255,29 +256,22 @@ impl Compactor {
     async fn run_levels(&self, now: UnixMillis, report: &mut Report) -> Result<()> {
         let mut inventory = self.current().await?;
         let levels: Vec<_> = self.levels().collect();
+        let mut first_error = None;
         for (level, interval) in levels {
             if !schedule::is_due(self.state().done[usize::from(level.number())], now, interval) {
                 continue;
             }
-            let mut listed = false;
-            loop {
-                match plan::next(&inventory, level) {
-                    Next::Nothing => break,
-                    Next::Merge(inputs) => report.merged.push(self.merge(level, &inputs).await?),
-                    Next::Blocked(gap) if listed || self.state().gap == Some(gap) => {
-                        self.state().gap = Some(gap);
-                        report.gap = Some(gap);
-                        break;
-                    }
-                    Next::Blocked(_) => {
-                        // The listing may have been stale, or the files may have come since: look before alarming.
-                        self.list().await?;
-                        listed = true;
-                    }
-                }
-                inventory = self.current().await?;
+            match self.fill(level, &mut inventory, report).await {
+                // What it is to be filled from may be behind.
+                Ok(()) if first_error.is_some() => {}
+                Ok(()) => self.state().done[usize::from(level.number())] = Some(now),
+                Err(error) if error.kind().is_retryable() => return Err(first_error.unwrap_or(error)),
+                // One file that is not as it should be must not stop the other levels.
+                Err(error) => first_error = first_error.or(Some(error)),
             }
-            self.state().done[usize::from(level.number())] = Some(now);
+        }
+        if let Some(error) = first_error {
+            return Err(error);
         }
         // One that no merge has met: files that went missing below the end of their level.
         if report.gap.is_none()
@@ -289,7 +283,31 @@ impl Compactor {
             report.gap = inventory.gap();
             self.state().gap = report.gap;
         }
+        report.gap = report.gap.or_else(|| self.state().gap_at_end(&inventory));
         Ok(())
+    }
+
+    /// Merges into one level what its source level has.
+    async fn fill(&self, level: Level, inventory: &mut Arc<Inventory>, report: &mut Report) -> Result<()> {
+        let mut listed = false;
+        loop {
+            let next = self.state().next(inventory, level);
+            match next {
+                Next::Nothing => return Ok(()),
+                Next::Merge(inputs) => report.merged.push(self.merge(level, &inputs).await?),
+                Next::Blocked(gap) if listed || self.state().gap == Some(gap) => {
+                    self.state().gap = Some(gap);
+                    report.gap = Some(gap);
+                    return Ok(());
+                }
+                Next::Blocked(_) => {
+                    // The listing may have been stale, or the files may have come since: look before alarming.
+                    self.list().await?;
+                    listed = true;
+                }
+            }
+            *inventory = self.current().await?;
+        }
     }
 
     async fn merge(&self, level: Level, inputs: &[Entry]) -> Result<Merged> {
@@ -299,7 +317,9 @@ impl Compactor {
             inputs.iter().map(|entry| (*entry, state.copies.of(entry))).collect()
         };
         let outcome = merge_job::run(place, level, inputs).await.map_err(|failed| {
-            self.state().corrupt.extend(failed.corrupt);
+            let mut state = self.state();
+            state.corrupt.extend(failed.corrupt);
+            state.vanished.extend(failed.vanished);
             failed.error
         })?;
         let merge_job::Outcome { name, size, timestamp, inputs } = outcome;
@@ -320,7 +340,8 @@ impl Compactor {
             inventory = self.list().await?;
             expired = retention.expired(&inventory, now);
         }
-        expired.extend(retention.outlived(&self.state().corrupt, &inventory, now));
+        let unusable = self.state().corrupt.union(inventory.undersized()).copied().collect::<Vec<_>>();
+        expired.extend(retention.outlived(&unusable, &inventory, now));
         for name in &expired {
             tracing::debug!(%name, "expired");
         }
@@ -359,7 +380,7 @@ impl Compactor {
     }
 
     /// The inventory, listed if necessary.
-    async fn current(&self) -> Result<Inventory> {
+    async fn current(&self) -> Result<Arc<Inventory>> {
         let known = self.inventory();
         match known {
             Some(inventory) => Ok(inventory),
@@ -367,7 +388,7 @@ impl Compactor {
         }
     }
 
-    async fn list(&self) -> Result<Inventory> {
+    async fn list(&self) -> Result<Arc<Inventory>> {
         loop {
             self.state().doubt();
             let listing = self.begin_listing();
@@ -420,6 +441,20 @@ impl Drop for PendingListing<'_> {
     }
 }
 
+/// A look for expired files. Unless it is complete it does not count, even if it is dropped half-way.
+struct Looking<'a> {
+    compactor: &'a Compactor,
+    is_complete: bool,
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            self.compactor.state().retained = None;
+        }
+    }
+}
+
 impl State {
     /// Takes a listing, and what was published while it was made.
     fn replace(&mut self, mut listed: Inventory) {
@@ -431,7 +466,22 @@ impl State {
             let done = &mut self.done[usize::from(level.number())];
             *done = done.or_else(|| listed.newest(level).and_then(|entry| entry.modified));
         }
-        self.inventory = Some(listed);
+        self.inventory = Some(Arc::new(listed));
+    }
+
+    /// The next merge into a level. One under the name of an unusable object would always be refused.
+    fn next(&self, inventory: &Inventory, level: Level) -> Next {
+        let is_taken = |name: &LtxName| self.corrupt.contains(name) || inventory.undersized().contains(name);
+        plan::avoiding(plan::next(inventory, level), level, is_taken)
+    }
+
+    /// A gap that no file behind it shows: transactions that only unusable objects had. Not merely what is published and
+    /// not listed, for listings lag.
+    fn gap_at_end(&mut self, inventory: &Inventory) -> Option<Gap> {
+        let after = inventory.restorable_max().unwrap_or_default();
+        self.vanished.retain(|name| name.max > after);
+        let last = self.corrupt.iter().chain(&self.vanished).map(|name| name.max).max()?;
+        (last > after).then(|| Gap { after, next: Txid(last.0.saturating_add(1)) })
     }
 
     /// What is known may be wrong.
@@ -445,12 +495,13 @@ impl State {
             self.noted.push(entry);
         }
         if let Some(inventory) = &mut self.inventory {
-            inventory.insert(entry);
+            Arc::make_mut(inventory).insert(entry);
         }
     }
 
     fn forget(&mut self, names: &[LtxName]) {
         if let Some(inventory) = &mut self.inventory {
+            let inventory = Arc::make_mut(inventory);
             names.iter().for_each(|name| inventory.remove(name));
         }
         self.noted.retain(|entry| !names.contains(&entry.name));

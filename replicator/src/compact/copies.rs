@@ -49,9 +49,8 @@ impl Copies {
 
     /// Forgets those that a file up to `txid` holds.
     pub(super) fn forget_to(&mut self, txid: Txid) {
-        let later = self.by_txid.split_off(&txid.next());
-        for copy in std::mem::replace(&mut self.by_txid, later).values() {
-            self.bytes -= copy.size;
+        while let Some(oldest) = self.by_txid.first_entry().filter(|oldest| *oldest.key() <= txid) {
+            self.bytes -= oldest.remove().size;
         }
     }
 
@@ -84,7 +83,7 @@ mod tests {
         copies.add(Txid(10), copy(1));
         copies.forget_to(Txid(8));
         assert_eq!((copies.first(), copies.bytes), (Some(Txid(9)), BYTES / 4 + 1));
-        copies.forget_to(Txid(20));
+        copies.forget_to(Txid(u64::MAX));
         assert_eq!((copies.first(), copies.bytes), (None, 0));
         for txid in 1..=FILES as u64 + 3 {
             copies.add(Txid(txid), copy(0));

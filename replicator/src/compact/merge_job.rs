@@ -31,19 +31,40 @@ pub(super) struct Failed {
     pub(super) error: Error,
     /// The published object whose bytes are not a valid file of that name, if that is why.
     pub(super) corrupt: Option<LtxName>,
+    /// The published object that is not there, if that is why.
+    pub(super) vanished: Option<LtxName>,
+    /// What was read from local copies may be why.
+    is_local: bool,
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { error, corrupt: None }
+        Self { error, corrupt: None, vanished: None, is_local: false }
     }
 }
 
 impl Failed {
     /// An error of reading `input`, or of what was read.
     fn of(input: &Input, bucket: &dyn Bucket, error: Error) -> Self {
-        let corrupt = error.kind() == ErrorKind::Corrupt && !input.is_local();
-        Self { error: error.context(input.describe(bucket)), corrupt: corrupt.then_some(input.entry.name) }
+        let object_is = |kind| (error.kind() == kind && !input.is_local()).then_some(input.entry.name);
+        let (corrupt, vanished) = (object_is(ErrorKind::Corrupt), object_is(ErrorKind::NotFound));
+        let error = error.context(input.describe(bucket));
+        Self { error, corrupt, vanished, is_local: input.is_local() }
+    }
+
+    /// Names what was to be published, of inputs that may each be as they should be.
+    fn context(mut self, bucket: &dyn Bucket, level: Level, inputs: &[Input]) -> Self {
+        if let [first, .., last] | [first @ last] = inputs {
+            let name = LtxName { level, min: first.entry.name.min, max: last.entry.name.max };
+            let place = format!("{}/{}", bucket.location(), name.key(bucket.layout()));
+            self.error = self.error.context(format_args!("merging {} files into {place}", inputs.len()));
+        }
+        self
+    }
+
+    /// An error of what was read, which no input has alone.
+    fn of_all(inputs: &[Input], error: Error) -> Self {
+        Self { is_local: inputs.iter().any(Input::is_local), ..Self::from(error) }
     }
 }
 
@@ -63,13 +84,12 @@ pub(super) async fn run(
     level: Level,
     mut inputs: Vec<(Entry, Option<LocalCopy>)>,
 ) -> Result<Outcome, Failed> {
-    let mut from_local = false;
-    match attempt(place, level, &inputs, &mut from_local).await {
+    match attempt(place, level, &inputs).await {
         // A damaged or vanishing local copy must not stop compaction: the published objects are the truth.
-        Err(Failed { error, .. }) if from_local && error.kind() != ErrorKind::Conflict => {
+        Err(Failed { error, is_local: true, .. }) => {
             tracing::warn!(%error, "merging from local copies failed; using the published objects");
             inputs.iter_mut().for_each(|(_, copy)| *copy = None);
-            attempt(place, level, &inputs, &mut false).await
+            attempt(place, level, &inputs).await
         }
         result => result,
     }
@@ -79,12 +99,9 @@ async fn attempt(
     place: Place<'_>,
     level: Level,
     inputs: &[(Entry, Option<LocalCopy>)],
-    from_local: &mut bool,
 ) -> Result<Outcome, Failed> {
     let mut inputs = input::of_merge(place.bucket, inputs);
-    let firsts = open(place, &mut inputs).await;
-    *from_local = inputs.iter().any(Input::is_local);
-    let firsts = firsts?;
+    let firsts = open(place, &mut inputs).await?;
     let mut merge = Merge::new(inputs.len());
     for (index, first) in firsts.iter().enumerate() {
         merge.push(index, first);
@@ -100,7 +117,7 @@ async fn attempt(
         }
         return Err(match merge.faulty_input() {
             Some(index) => Failed::of(&inputs[index], place.bucket, failed.error),
-            None => failed,
+            None => failed.context(place.bucket, level, &inputs),
         });
     }
     let output = output.expect("a merge without an error began with a header");
@@ -175,10 +192,11 @@ async fn copy(
 ) -> Result<(), Failed> {
     let mut encoder = None;
     loop {
-        match merge.next()? {
+        match merge.next().map_err(|error| Failed::of_all(inputs, error))? {
             MergeEvent::NeedInput(index) => feed(merge, inputs, index, place).await?,
             MergeEvent::Header(header) => {
-                let begun = encoder.insert(Encoder::new(header)?);
+                let begun = Encoder::new(header).map_err(|error| Failed::of_all(inputs, error))?;
+                let begun = encoder.insert(begun);
                 let output = output.insert(Output::begin(place, level, &header).await?);
                 output.buffer.extend_from_slice(&begun.header_bytes());
             }
@@ -186,10 +204,11 @@ async fn copy(
                 let (Some(encoder), Some(output)) = (&mut encoder, &mut *output) else {
                     unreachable!("a merge begins with a header")
                 };
-                match block {
-                    Some(block) => encoder.page_as_stored(number, data, block, &mut output.buffer)?,
-                    None => encoder.page(number, data, &mut output.buffer)?,
-                }
+                let encoded = match block {
+                    Some(block) => encoder.page_as_stored(number, data, block, &mut output.buffer),
+                    None => encoder.page(number, data, &mut output.buffer),
+                };
+                encoded.map_err(|error| Failed::of_all(inputs, error))?;
                 output.flush(OUTPUT_CHUNK).await?;
             }
             MergeEvent::End => break,
@@ -198,7 +217,7 @@ async fn copy(
     let (Some(encoder), Some(output)) = (encoder, output) else {
         unreachable!("a merge begins with a header")
     };
-    let mut tail = encoder.into_tail()?;
+    let mut tail = encoder.into_tail().map_err(|error| Failed::of_all(inputs, error))?;
     while tail.write_some(&mut output.buffer).is_none() {
         output.flush(OUTPUT_CHUNK).await?;
     }

@@ -2,7 +2,8 @@
 //!
 //! [`schedule`] and [`plan`] decide and are pure, `merge_job` streams one merge, [`Compactor`] ties them to a bucket
 //! and a clock. Costs no request while nothing new was published: the inventory is kept in memory and listed again
-//! only at the start and after errors. Must not know about databases or WALs, and never writes level 0 or snapshots.
+//! only after errors, before history is deleted, and before a new gap is told. Must not know about databases or WALs,
+//! and never writes level 0 or snapshots.
 
 mod compactor;
 mod copies;

@@ -42,6 +42,20 @@ pub fn next(inventory: &Inventory, level: Level) -> Next {
     Next::Merge(run(&ahead, reached))
 }
 
+/// Shortens a merge into `level` until its name is not taken by an object in whose place nothing can be published. What is
+/// left out then follows under another name, or waits for what comes next.
+#[must_use]
+pub fn avoiding(next: Next, level: Level, is_taken: impl Fn(&LtxName) -> bool) -> Next {
+    let Next::Merge(mut inputs) = next else { return next };
+    while let [first, .., last] | [first @ last] = inputs.as_slice() {
+        if !is_taken(&LtxName { level, min: first.name.min, max: last.name.max }) {
+            return Next::Merge(inputs);
+        }
+        inputs.pop();
+    }
+    Next::Nothing
+}
+
 /// The longest run of files, ordered by start, that continues the database as of `reached`, each file leading as far
 /// as one can.
 fn run(ahead: &[&Entry], mut reached: Txid) -> Vec<Entry> {

@@ -32,9 +32,6 @@ impl Encoder {
         if header.flags != Header::NO_CHECKSUM {
             return Err(misuse("checksum tracking is not written: Litestream cannot restore it".to_owned()));
         }
-        if header.commit == 0 {
-            return Err(misuse("a database of 0 pages cannot be stored".to_owned()));
-        }
         let page_bytes = header.page_size.bytes();
         let table =
             if page_bytes < usize::from(u16::MAX) { CompressTable::small() } else { CompressTable::large() };
@@ -112,7 +109,7 @@ impl Encoder {
         head
     }
 
-    /// Appends the index and the trailer to `out`. The index takes up to 12 bytes per page; with very many pages,
+    /// Appends the index and the trailer to `out`. The index takes up to 15 bytes per page; with very many pages,
     /// [`Encoder::into_tail`] gives it in pieces.
     ///
     /// # Errors

@@ -103,6 +103,8 @@ impl Header {
             Err(format!("unknown header flags {:#x}", self.flags))
         } else if self.min_txid.0 == 0 || self.min_txid > self.max_txid {
             Err(format!("transaction range {}-{} is empty or starts at 0", self.min_txid, self.max_txid))
+        } else if self.commit == 0 && !tracked {
+            Err("a database of 0 pages, which no file without checksum tracking can hold".to_owned())
         } else if self.wal_offset < 0 || self.wal_size < 0 {
             Err(format!("negative WAL position: offset {}, size {}", self.wal_offset, self.wal_size))
         } else if self.wal_offset == 0 && (self.wal_salt1 != 0 || self.wal_salt2 != 0 || self.wal_size != 0) {

@@ -1,6 +1,6 @@
 //! What a replica holds, as far as listings tell: names, sizes, times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::name::{Level, LtxName};
 use crate::bucket::{Bucket, KeyLayout, ObjectInfo};
@@ -32,7 +32,7 @@ pub struct Gap {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
     files: BTreeMap<LtxName, Entry>,
-    undersized: Vec<LtxName>,
+    undersized: BTreeSet<LtxName>,
 }
 
 impl Inventory {
@@ -61,7 +61,7 @@ impl Inventory {
     pub fn insert(&mut self, entry: Entry) {
         self.remove(&entry.name);
         if entry.size < MIN_FILE_LEN {
-            self.undersized.push(entry.name);
+            self.undersized.insert(entry.name);
         } else {
             self.files.insert(entry.name, entry);
         }
@@ -70,12 +70,12 @@ impl Inventory {
     /// Forgets a file.
     pub fn remove(&mut self, name: &LtxName) {
         self.files.remove(name);
-        self.undersized.retain(|other| other != name);
+        self.undersized.remove(name);
     }
 
     /// Names of objects too small to be LTX files; whatever wrote them was cut off.
     #[must_use]
-    pub fn undersized(&self) -> &[LtxName] {
+    pub fn undersized(&self) -> &BTreeSet<LtxName> {
         &self.undersized
     }
 
@@ -205,7 +205,7 @@ mod tests {
         let mut inventory = inventory(&[(0, 1, 1)]);
         inventory.insert(Entry { size: 0, ..entry(0, 2, 2) });
         assert_eq!(inventory.max_txid(), Some(Txid(1)));
-        assert_eq!(inventory.undersized(), [LtxName::l0(Txid(2))]);
+        assert_eq!(*inventory.undersized(), [LtxName::l0(Txid(2))].into());
         inventory.insert(entry(0, 2, 2));
         assert_eq!((inventory.max_txid(), inventory.undersized().len()), (Some(Txid(2)), 0));
         inventory.insert(Entry { size: 0, ..entry(0, 2, 2) });
@@ -238,7 +238,7 @@ mod tests {
         ) {
             let mut all: Vec<_> = files.iter().map(|&(level, min, more)| (level, min, min + more)).collect();
             all.extend(snapshots.iter().map(|&max| (9, 1, max)));
-            let held: std::collections::BTreeSet<u64> = all.iter().flat_map(|&(_, min, max)| min..=max).collect();
+            let held: BTreeSet<u64> = all.iter().flat_map(|&(_, min, max)| min..=max).collect();
             let end = held.last().copied().unwrap_or(0);
             let after = (1..=end).find(|txid| !held.contains(txid)).map(|txid| txid - 1);
             let expected = after.map(|after| (after, *held.range(after + 1..).next().unwrap()));

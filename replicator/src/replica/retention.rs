@@ -54,9 +54,7 @@ impl Retention {
         for level in Level::all().rev().filter(|&level| level != Level::L0) {
             let newest = inventory.newest(level).map(|entry| entry.name);
             // The floor is a snapshot itself, and stays.
-            let dispensable = |name: LtxName| {
-                if level == Level::SNAPSHOT { name.is_base() && name.max < floor } else { name.max <= floor }
-            };
+            let dispensable = |name: LtxName| name.max <= floor && name != LtxName::snapshot(floor);
             let names = inventory.level(level).map(|entry| entry.name);
             expired.extend(names.filter(|&name| dispensable(name) && Some(name) != newest));
         }
@@ -67,7 +65,7 @@ impl Retention {
         expired
     }
 
-    /// Of `others`, files that are not in the inventory because their content is wrong: those whose content nobody can
+    /// Of `others`, files that do not count in the inventory because their content is wrong or cut off: those whose content nobody can
     /// want any more at `now`.
     #[must_use]
     pub fn outlived<'a>(

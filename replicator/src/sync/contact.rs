@@ -1,10 +1,15 @@
 //! What the replica says about our chain, decided from one listing.
 
+use crate::bucket::Bucket;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ltx::Txid;
 use crate::replica::Inventory;
 
 use super::first;
 use super::local::Staged;
+
+/// No chain gets here by counting, and none could go on for long from the highest ids.
+const OUT_OF_REACH: Txid = Txid(1 << 63);
 
 /// How local and remote fit together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +32,20 @@ pub enum Contact {
 #[must_use]
 pub fn base_txid(local: Option<Txid>, inventory: &Inventory) -> Txid {
     local.max(planted!("ids-from-local-state", None, inventory.max_txid())).map_or(Txid(1), Txid::next)
+}
+
+/// Sees to it that a chain can go on above everything in the replica.
+///
+/// # Errors
+/// `Corrupt` if there is an object with a transaction id that no replicator can have reached.
+pub fn check_reach(bucket: &dyn Bucket, inventory: &Inventory) -> Result<()> {
+    let names = inventory.iter().map(|entry| entry.name);
+    let Some(stray) = names.max_by_key(|name| name.max).filter(|name| name.max >= OUT_OF_REACH) else {
+        return Ok(());
+    };
+    let key = stray.key(bucket.layout());
+    let what = "has a transaction id that no replicator can have reached: move it away, or delete it";
+    Err(Error::new(ErrorKind::Corrupt, format!("{}/{key} {what}", bucket.location())))
 }
 
 /// Compares staged files, oldest first, with the replica.

@@ -30,8 +30,9 @@ const OWN_TRANSACTION_WAIT: Duration = Duration::from_secs(30);
 
 /// Maintains the replica until dropped. `base` is the full copy with which the chain begins, as far as is known.
 pub async fn run(shared: Arc<Shared>, requests: mpsc::Sender<SnapshotRequest>, base: Option<Txid>) {
+    let snapshot_not_before = UnixMillis(i64::MIN);
     let mut maintenance =
-        Maintenance { shared, requests, base, snapshot_not_before: UnixMillis(i64::MIN), gap: false };
+        Maintenance { shared, requests, base, snapshot_not_before, snapshot_taken: None, gap: false };
     loop {
         maintenance.work().await;
         maintenance.forget_what_passed();
@@ -48,6 +49,8 @@ struct Maintenance {
     requests: mpsc::Sender<SnapshotRequest>,
     base: Option<Txid>,
     snapshot_not_before: UnixMillis,
+    /// When the last snapshot was complete. A directory tells only how old its content is.
+    snapshot_taken: Option<UnixMillis>,
     /// Transactions are missing in the replica; only a snapshot makes it whole.
     gap: bool,
 }
@@ -141,7 +144,7 @@ impl Maintenance {
     fn compaction_due(&self, now: UnixMillis) -> Option<UnixMillis> {
         let due = self.shared.compactor.next_due(now)?;
         let inventory = self.shared.compactor.inventory();
-        let Some(base) = inventory.as_ref().and_then(exposed_base) else { return Some(due) };
+        let Some(base) = inventory.as_deref().and_then(exposed_base) else { return Some(due) };
         let interval = *self.shared.options.levels.first()?;
         let first = if schedule::is_due(base.modified, now, interval) {
             now
@@ -182,8 +185,8 @@ impl Maintenance {
         let first = inventory.get(&LtxName::l0(Txid(1)));
         let last = newest.or(first).and_then(|entry| entry.modified);
         let interval = self.shared.options.snapshot_interval;
-        let due =
-            if schedule::is_due(last, now, interval) { now } else { schedule::next_boundary(now, interval) };
+        let is_due = [last, self.snapshot_taken].iter().all(|&last| schedule::is_due(last, now, interval));
+        let due = if is_due { now } else { schedule::next_boundary(now, interval) };
         Some(due.max(self.snapshot_not_before))
     }
 
@@ -191,6 +194,7 @@ impl Maintenance {
         match take_snapshot(&self.shared, &self.requests).await {
             Ok(Snapshot::Complete { name, size }) => {
                 self.gap = false;
+                self.snapshot_taken = Some(self.now());
                 self.shared.overcome(&[Work::Snapshot]);
                 tracing::info!(db = %self.shared.options.db.display(), %name, size, "snapshot complete");
                 return;
@@ -260,7 +264,8 @@ async fn take_snapshot(shared: &Shared, requests: &mpsc::Sender<SnapshotRequest>
     shared.host.blocking(move || drop(reader)).await;
     match uploaded? {
         Sent::Done(image) => {
-            shared.compactor.note_published(name, image.size, header.timestamp);
+            // Not the time in its header, which is that of the last commit: it begins to serve now.
+            shared.compactor.note_published(name, image.size, shared.host.clock.now());
             Ok(Snapshot::Complete { name, size: image.size })
         }
         Sent::Hidden => Ok(Snapshot::TooEarly { txid }),

@@ -36,7 +36,8 @@ pub struct Options {
     pub levels: Vec<Duration>,
     /// How long level-0 files are kept after level 1 covers them; zero keeps them for ever.
     pub l0_retention: Duration,
-    /// How often level-0 retention looks.
+    /// How often Litestream's level-0 retention looks. Ours looks when something expires; from this it takes how soon a
+    /// rival may delete from a directory, and the shortest pause of maintenance where that is below 100 ms.
     pub l0_retention_check_interval: Duration,
     /// Whether anything is ever deleted from the store.
     pub retention_enabled: bool,

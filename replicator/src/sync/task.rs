@@ -17,7 +17,7 @@ use crate::sqlite::{LongView, Source, SourceFiles};
 use super::backoff::Backoff;
 use super::base::Published;
 use super::capture::Chain;
-use super::contact::base_txid;
+use super::contact::{base_txid, check_reach};
 use super::ending;
 use super::failures::Work;
 use super::first;
@@ -338,6 +338,7 @@ async fn begin_chain(
         }
         Err(error) => return Err(error),
     };
+    check_reach(shared.bucket.as_ref(), &inventory)?;
     let above_all = base_txid(last.map(|last| last.staged.txid), &inventory).max(at_least);
     let replicated = shared.status().replicated_txid;
     let place = place::find(shared.bucket.as_ref(), &inventory, replicated, above_all).await?;

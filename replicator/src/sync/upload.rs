@@ -13,7 +13,7 @@ use crate::replica::{Entry, Inventory, LtxName};
 
 use super::backoff::Backoff;
 use super::checked::CheckedFile;
-use super::contact::{Contact, contact};
+use super::contact::{Contact, check_reach, contact};
 use super::first;
 use super::local::{LocalState, Staged};
 use super::queue::Queued;
@@ -141,10 +141,11 @@ async fn first_contact(
 /// that no conflict would tell, the next transaction is, in case somebody has gone on from here.
 ///
 /// # Errors
-/// The store's.
+/// The store's, and those of [`check_reach`].
 pub async fn look(shared: &Shared, staged: &[Staged]) -> Result<Inventory> {
     let bucket = shared.bucket.as_ref();
     let mut inventory = Inventory::load(bucket).await?;
+    check_reach(bucket, &inventory)?;
     let base = staged.iter().rev().find(|file| file.is_base).map(|file| file.txid);
     let newest = staged.last().map(|file| file.txid).filter(|&txid| inventory.max_txid() == Some(txid));
     let own = base.map(|txid| [LtxName::l0(txid), LtxName::snapshot(txid)]);

@@ -120,6 +120,36 @@ async fn a_corrupt_object_counts_as_lost() {
     rig.judge();
 }
 
+/// Nothing behind it shows that it is missing.
+#[tokio::test(start_paused = true)]
+async fn a_newest_object_that_is_corrupt_or_lost_is_a_gap_until_a_snapshot_holds_it() {
+    for is_lost in [false, true] {
+        let mut rig = Rig::new();
+        for _ in 0..4 {
+            rig.commit(20);
+        }
+        rig.compactor.look().await.unwrap();
+        let newest = LtxName::l0(Txid(4));
+        if is_lost {
+            rig.bucket.remove(newest);
+        } else {
+            rig.bucket.replace(newest, vec![7; 500]);
+        }
+        assert!(rig.run().await.is_err());
+        for _ in 0..2 {
+            rig.pass(30 * SECOND).await;
+            let report = rig.run().await.unwrap();
+            assert_eq!(report.gap.map(|gap| (gap.after.0, gap.next.0)), Some((3, 5)), "lost: {is_lost}");
+            assert_eq!(rig.bucket.level(1), [(2, 3)]);
+        }
+        rig.snapshot();
+        rig.pass(30 * SECOND).await;
+        assert_eq!(rig.run().await.unwrap().gap, None, "lost: {is_lost}");
+        rig.bucket.remove(newest);
+        rig.judge();
+    }
+}
+
 /// No merge meets it: it lies below the end of level 1.
 #[tokio::test(start_paused = true)]
 async fn a_hole_below_the_end_of_a_level_is_noticed() {
@@ -227,6 +257,82 @@ async fn another_object_under_the_name_is_left_alone_and_used() {
     assert_eq!(rig.bucket.get_bytes(name), theirs);
     assert_eq!(rig.bucket.level(2), [(2, 3)]);
     rig.judge();
+}
+
+/// The merge that found it was planned again under its very name, and failed for ever.
+#[tokio::test(start_paused = true)]
+async fn a_corrupt_merged_file_is_replaced_under_other_names() {
+    let mut rig = Rig::new();
+    for _ in 0..4 {
+        rig.commit(20);
+    }
+    rig.run().await.unwrap();
+    for (commits, l1) in [(2, vec![(5, 5), (6, 6)]), (1, vec![(7, 7), (7, 8)])] {
+        for _ in 0..commits {
+            rig.commit(20);
+        }
+        rig.pass(30 * SECOND).await;
+        rig.run().await.unwrap();
+        let merged = *rig.bucket.names().iter().rfind(|name| name.level == Level::L1).unwrap();
+        rig.bucket.replace(merged, vec![7; 500]);
+        rig.pass(300 * SECOND).await;
+        assert_eq!(rig.run().await.unwrap_err().kind(), ErrorKind::Corrupt);
+        rig.pass(30 * SECOND).await;
+        rig.bucket.take_log("");
+        rig.run().await.unwrap();
+        if commits == 1 {
+            assert!(rig.bucket.take_log("").iter().all(|line| line.starts_with("LIST")), "nothing to do");
+            assert!(rig.compactor.next_due(rig.now()).is_none_or(|due| due.0 > rig.now().0 + 30_000));
+            rig.commit(20);
+            rig.pass(30 * SECOND).await;
+            rig.run().await.unwrap();
+            rig.bucket.remove(merged);
+            assert!(rig.bucket.level(1).ends_with(&l1[1..]));
+        } else {
+            rig.bucket.remove(merged);
+            assert!(rig.bucket.level(1).ends_with(&l1));
+        }
+        rig.pass(300 * SECOND).await;
+        rig.run().await.unwrap();
+        assert_eq!(rig.bucket.level(2).last().map(|range| range.1), Some(rig.last()));
+    }
+    rig.judge();
+}
+
+/// Files of old Litestreams that each are valid.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_no_input_alone_names_the_place() {
+    let name =
+        |level, min, max| LtxName { level: Level::new(level).unwrap(), min: Txid(min), max: Txid(max) };
+    let mut rig = Rig::new();
+    rig.commit(2);
+    rig.publish(name(2, 1, 1), &[0, 1]);
+    rig.publish(name(1, 1, 2), &[0, 1]);
+    // Of the pages by which the database grew, the first is missing.
+    rig.pages.resize(4, vec![0; 512]);
+    rig.publish(name(1, 3, 3), &[3]);
+    rig.pass(300 * SECOND).await;
+    let error = rig.run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("spy:/0002/0000000000000001-0000000000000003.ltx"), "{error}");
+    assert!(error.to_string().contains("page 3 is missing"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_level_that_cannot_go_on_does_not_stop_those_above() {
+    let mut rig = Rig::new();
+    for _ in 0..4 {
+        rig.commit(20);
+    }
+    rig.run().await.unwrap();
+    rig.commit(20);
+    rig.pass(30 * SECOND).await;
+    rig.run().await.unwrap();
+    rig.commit(20);
+    rig.bucket.replace(LtxName { level: Level::L1, ..LtxName::l0(Txid(6)) }, vec![7; 500]);
+    rig.pass(300 * SECOND).await;
+    assert_eq!(rig.run().await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(rig.bucket.level(2), [(2, 4), (5, 5)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -47,6 +47,19 @@ async fn nothing_new_costs_no_request() {
     assert_eq!(rig.bucket.take_log(""), Vec::<String>::new());
 }
 
+/// It was copied five times for every file that was uploaded.
+#[tokio::test(start_paused = true)]
+async fn what_the_bucket_holds_is_shared_and_not_copied() {
+    let mut rig = Rig::new();
+    rig.commit(10);
+    rig.compactor.look().await.unwrap();
+    let before = rig.compactor.inventory().unwrap();
+    assert!(Arc::ptr_eq(&before, &rig.compactor.inventory().unwrap()));
+    rig.commit(10);
+    let counts = [before, rig.compactor.inventory().unwrap()].map(|inventory| inventory.iter().count());
+    assert_eq!(counts, [1, 2], "and who has it is not disturbed");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_adopted_listing_saves_the_first_one() {
     let mut rig = Rig::new();
@@ -164,6 +177,23 @@ async fn local_copies_are_preferred_and_not_trusted() {
         assert!(!rig.bucket.take_log("GET 0000").is_empty(), "{spoil}");
     }
     rig.judge();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_upload_is_not_repeated_from_the_store() {
+    for fault in ["WRITE 0001", "FINISH 0001"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rig = Rig::with_local(Some(dir.path().to_owned()));
+        for _ in 0..5 {
+            rig.commit(20);
+        }
+        rig.bucket.fail(fault, 1);
+        assert_eq!(rig.run().await.unwrap_err().kind(), ErrorKind::Transient, "{fault}");
+        rig.pass(30 * SECOND).await;
+        rig.run().await.unwrap();
+        assert_eq!(rig.bucket.take_log("GET 0000"), Vec::<String>::new(), "{fault}");
+        assert_eq!(rig.bucket.level(1), [(2, 5)]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,6 +36,8 @@ struct SpyBucket {
     log: Arc<Mutex<Vec<String>>>,
     /// Requests whose log line contains the text fail, as often as given.
     faults: Arc<Mutex<Vec<(String, usize)>>>,
+    /// Listings and deletions whose log line contains the text get no answer.
+    stalled: Arc<Mutex<Option<String>>>,
 }
 
 impl SpyBucket {
@@ -48,6 +50,12 @@ impl SpyBucket {
         let result = if failed { Err(Error::new(ErrorKind::Transient, line.clone())) } else { Ok(()) };
         self.log.lock().unwrap().push(line);
         result
+    }
+
+    async fn answer(&self, line: String) -> Result<()> {
+        let is_stalled = self.stalled.lock().unwrap().as_ref().is_some_and(|text| line.contains(text));
+        self.request(line)?;
+        if is_stalled { std::future::pending().await } else { Ok(()) }
     }
 
     fn fail(&self, text: impl Into<String>, times: usize) {
@@ -132,12 +140,12 @@ impl Bucket for SpyBucket {
     }
 
     async fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectInfo>> {
-        self.request(format!("LIST {prefix}"))?;
+        self.answer(format!("LIST {prefix}")).await?;
         self.inner.list(prefix, start_after).await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<Vec<DeleteFailure>> {
-        self.request(format!("DELETE {}", keys.len()))?;
+        self.answer(format!("DELETE {}", keys.len())).await?;
         let mut failures = Vec::new();
         for key in keys {
             match self.request(format!("DELETED {key}")) {

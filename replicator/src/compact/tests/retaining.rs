@@ -121,6 +121,42 @@ async fn a_batch_with_unknown_outcome_is_looked_at_again() {
     rig.judge();
 }
 
+/// A session that ends drops the deletion that is under way, and the compactor outlives it.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_is_dropped_half_way_is_due_again() {
+    for request in ["LIST", "DELETE "] {
+        let mut rig = Rig::new();
+        history(&mut rig, 3).await;
+        *rig.bucket.stalled.lock().unwrap() = Some(request.to_owned());
+        let mut enforcing = Box::pin(rig.compactor.enforce_retention(rig.now()));
+        assert!(futures::poll!(&mut enforcing).is_pending(), "{request}");
+        drop(enforcing);
+        *rig.bucket.stalled.lock().unwrap() = None;
+        assert!(rig.compactor.next_retention(rig.now()).is_some_and(|due| due <= rig.now()), "{request}");
+        rig.compactor.enforce_retention(rig.now()).await.unwrap();
+        assert_eq!(rig.bucket.level(9).len(), 3, "{request}");
+        rig.judge();
+    }
+}
+
+/// A power cut left them; the warning about them came with every listing, for ever.
+#[tokio::test(start_paused = true)]
+async fn objects_too_small_to_be_files_go_when_a_snapshot_has_outlived_them() {
+    let mut rig = Rig::new();
+    history(&mut rig, 3).await;
+    let name =
+        |level, min, max| LtxName { level: Level::new(level).unwrap(), min: Txid(min), max: Txid(max) };
+    let (old, young) = ([name(0, 3, 3), name(1, 3, 5)], name(1, rig.last(), rig.last()));
+    old.iter().chain([&young]).for_each(|&name| rig.bucket.replace(name, Vec::new()));
+    rig.restart();
+    rig.pass(30 * SECOND).await;
+    rig.run().await.unwrap();
+    rig.compactor.enforce_retention(rig.now()).await.unwrap();
+    assert_eq!(old.map(|name| rig.bucket.names().contains(&name)), [false, false]);
+    assert!(rig.bucket.names().contains(&young), "no snapshot holds its transaction yet");
+    assert!(rig.compactor.inventory().unwrap().undersized().iter().eq([&young]));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_process_killed_between_deletions_goes_on_after_restart() {
     for killed_after in 0..12 {

@@ -26,6 +26,13 @@ fn must_fail(file: &[u8], what: &str) -> String {
     }
 }
 
+/// The encoder of Litestream writes none without checksum tracking, and nothing can be made of one.
+#[test]
+fn a_database_of_no_pages_is_an_error() {
+    let file = naive_file(&header(512, 0, 2, 3), 0, &Pages::new(), LITESTREAM_FRAME);
+    assert!(must_fail(&file, "an empty database").contains("0 pages"));
+}
+
 #[test]
 fn every_cut_is_an_error() {
     for file in samples() {

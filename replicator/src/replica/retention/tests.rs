@@ -103,6 +103,15 @@ fn the_newest_of_each_level_stays() {
     assert_eq!(expired(&retention, &files, 1000 * HOUR), []);
 }
 
+/// Nobody we know of writes such a file, and no restore begins with one.
+#[test]
+fn a_file_among_the_snapshots_that_is_none_goes_with_what_it_holds() {
+    let files =
+        [entry(9, 1, 9, 0), entry(9, 3, 8, 0), entry(9, 3, 9, 0), entry(9, 3, 10, 0), entry(9, 1, 11, HOUR)];
+    assert_eq!(expired(&retention(20, 5), &files, 20 * HOUR), [], "no snapshot is old enough");
+    assert_eq!(expired(&retention(20, 5), &files, 21 * HOUR), [(9, 3, 8), (9, 3, 9)]);
+}
+
 #[test]
 fn the_window_opens_at_the_newest_snapshot_before_it() {
     let retention = retention(20, 5);

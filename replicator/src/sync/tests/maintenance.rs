@@ -1,9 +1,10 @@
 //! Compaction, snapshots and retention while replication goes on.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::mischief::Mischief;
 use super::*;
+use crate::host::{Clock, Host, UnixMillis};
 use crate::replica::{Inventory, Level, LtxName};
 
 async fn inventory(world: &World) -> Inventory {
@@ -127,6 +128,52 @@ async fn an_idle_database_gets_no_snapshot_of_what_the_last_one_holds() {
     tokio::time::sleep(Duration::from_millis(1000)).await;
     assert_eq!(store.uploads.load(Ordering::SeqCst), uploads, "nothing new, and another snapshot");
     stop(handle).await;
+}
+
+/// A clock that a test sets.
+struct SetClock(AtomicI64);
+
+impl Clock for SetClock {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// A snapshot bears the time of the last commit, in the interval before the one in which it is taken: the next commit
+/// used to bring another one at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_an_old_commit_counts_for_the_interval_in_which_it_is_taken() {
+    const MINUTE: i64 = 60_000;
+    let midnight = 20_000 * 24 * 60 * MINUTE;
+    for relisted in [false, true] {
+        let mut world = World::new();
+        world.options.levels = Vec::new();
+        let clock = Arc::new(SetClock(AtomicI64::new(midnight - 10 * MINUTE)));
+        let app = world.app();
+        insert(&app, 10);
+        let host = Host { clock: clock.clone(), ..os::host() };
+        let handle = start(host, world.options.clone(), Arc::clone(&world.bucket), Turns::default());
+        let compactor = &handle.upkeep().shared.compactor;
+        let newest = || compactor.inventory().and_then(|inventory| inventory.newest_snapshot().copied());
+        until(&handle, "replicated", |status| status.replicated_txid == Some(Txid(1))).await;
+        clock.0.store(midnight + 1, Ordering::SeqCst);
+        handle.upkeep().shared.published.notify_one();
+        while newest().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(newest().unwrap().modified, Some(UnixMillis(midnight + 1)));
+        if relisted {
+            // This store says what a directory says: the time in the header.
+            compactor.distrust();
+        }
+        clock.0.store(midnight + 5 * MINUTE, Ordering::SeqCst);
+        insert(&app, 1);
+        handle.sync_now();
+        until(&handle, "replicated", |status| status.replicated_txid >= Some(Txid(2))).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(inventory(&world).await.level(Level::SNAPSHOT).count(), 1, "relisted: {relisted}");
+        stop(handle).await;
+    }
 }
 
 /// Each attempt that got no further than level 0 used to leave one more copy of the database there.

@@ -1,5 +1,7 @@
 //! The store is empty, ahead, damaged, shared or away.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 
 use super::mischief::Mischief;
@@ -52,6 +54,37 @@ async fn a_wiped_or_holed_replica_heals_at_the_next_start() {
         insert(&app, 5);
         stop(handle).await;
         world.assert_equal(&app).await;
+    }
+}
+
+/// It cannot be counted past, and every full copy failed with an error that named nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_with_an_id_that_nobody_can_reach_is_named() {
+    for stray in [u64::MAX, u64::MAX - 1] {
+        let mut world = World::new();
+        let store = Mischief::before(&mut world);
+        let app = world.app();
+        insert(&app, 1);
+        let key = LtxName::l0(Txid(stray)).key(world.bucket.layout());
+        let put = async || {
+            let body = Bytes::from(vec![7; 200]);
+            world.bucket.put(&key, body, PutCondition::IfAbsent, PutOptions::default()).await.unwrap();
+        };
+        let names_it = |status: &Status| status.error().is_some_and(|error| error.contains(&key));
+        put().await;
+        let handle = world.start();
+        until(&handle, "a fresh host names it", names_it).await;
+        assert_eq!(store.uploads.load(Ordering::SeqCst), 0, "no full copy");
+        world.bucket.delete(std::slice::from_ref(&key)).await.unwrap();
+        until(&handle, "it is gone", |status| status.replicated_txid == Some(Txid(1))).await;
+        insert(&app, 1);
+        stop(handle).await;
+        put().await;
+        let uploads = store.uploads.load(Ordering::SeqCst);
+        let handle = world.start();
+        until(&handle, "a host that comes back names it", names_it).await;
+        assert_eq!(store.uploads.load(Ordering::SeqCst), uploads, "no full copy");
+        drop(handle);
     }
 }
 
