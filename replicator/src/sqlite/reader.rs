@@ -1,6 +1,8 @@
 //! One connection of ours: it only ever reads and checkpoints.
 
-use std::path::Path;
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -43,6 +45,14 @@ impl Reader {
         };
         set_up().map_err(|error| classify("set up connection to", path, error))?;
         Ok(Self { connection, in_transaction: false })
+    }
+
+    /// The path of the database file as SQLite resolved it.
+    pub(super) fn resolved_path(&self) -> PathBuf {
+        // SAFETY: the handle is open; the string belongs to it, and is empty for a database without a file.
+        let name =
+            unsafe { CStr::from_ptr(ffi::sqlite3_db_filename(self.connection.handle(), c"main".as_ptr())) };
+        PathBuf::from(OsStr::from_bytes(name.to_bytes()))
     }
 
     /// Asks for WAL mode; returns the mode that resulted.

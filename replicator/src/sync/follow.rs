@@ -119,7 +119,7 @@ impl<'a> Follower<'a> {
     pub fn new(shared: &'a Arc<Shared>, session: Box<Session>) -> Self {
         let now = Instant::now();
         let Options { db, monitor_interval, .. } = &shared.options;
-        let watcher = shared.host.watch.watch(&[crate::host::with_suffix(db, "-wal"), db.clone()]);
+        let watcher = shared.host.watch.watch(&[session.source().files().wal_path(), db.clone()]);
         Self {
             shared,
             session: Some(session),
