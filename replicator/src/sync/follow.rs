@@ -28,6 +28,10 @@ const TIDY_FILES: u64 = 32;
 /// A log is worth a warning from this many times the length at which it should restart.
 const LONG_LOG: u32 = 10;
 
+/// So many attempts in a row have failed to copy when what keeps them from it is taken to last. Until then the log is
+/// pinned, and grows.
+const COPY_ATTEMPTS: u32 = 3;
+
 /// Why following ended.
 pub enum Ended {
     /// There is no database.
@@ -109,6 +113,8 @@ pub struct Follower<'a> {
     checkpoint_backoff: Backoff,
     checkpoint_not_before: Instant,
     copy_backoff: Backoff,
+    /// Attempts to copy that have failed since the last success.
+    failed_copies: u32,
     /// Staged files up to here have been tidied up.
     tidied: Txid,
 }
@@ -132,6 +138,7 @@ impl<'a> Follower<'a> {
             checkpoint_backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(30)),
             checkpoint_not_before: now,
             copy_backoff: Backoff::new(*monitor_interval, Duration::from_secs(30)),
+            failed_copies: 0,
             tidied: Txid(0),
         }
     }
@@ -261,6 +268,7 @@ impl<'a> Follower<'a> {
         match captured {
             Ok(captured) => {
                 self.copy_backoff.reset();
+                self.failed_copies = 0;
                 self.shared.overcome(&[Work::Copy]);
                 self.not_before = started + self.shared.options.sync_interval;
                 if captured.files > 0 {
@@ -280,8 +288,21 @@ impl<'a> Follower<'a> {
                     self.shared.report(Work::Copy, "copy new commits", &error);
                 }
                 self.not_before = started + self.copy_backoff.next(self.shared.host.entropy.as_ref());
-                Ok(None)
+                self.failed_copies += 1;
+                if self.failed_copies >= COPY_ATTEMPTS { self.give_up_copying(error) } else { Ok(None) }
             }
+        }
+    }
+
+    /// What follows from a failure that lasts.
+    fn give_up_copying(&self, error: Error) -> Result<Option<Ended>> {
+        match error.kind() {
+            // A full copy needs no disk, and while none can be made the log is not pinned: the application can have it
+            // copied back, instead of letting it grow on the disk that is full.
+            ErrorKind::Exhausted => {
+                Ok(Some(Ended::Rebase { next: self.shared.next_base_txid(), reason: error.to_string() }))
+            }
+            _ => Ok(None),
         }
     }
 

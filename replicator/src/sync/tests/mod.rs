@@ -3,6 +3,7 @@
 mod away;
 mod continuity;
 mod cycle;
+mod full_disk;
 mod lagging;
 mod maintenance;
 mod mischief;
