@@ -159,7 +159,9 @@ impl<'a> Follower<'a> {
                     if let Some(ended) = self.copy().await? {
                         return Ok(ended);
                     }
-                    self.checkpoint_if_due().await?;
+                    if let Some(ended) = self.checkpoint_if_due().await? {
+                        return Ok(ended);
+                    }
                 }
                 Wake::Tick => {
                     if let Some(ended) = self.tick().await? {
@@ -282,7 +284,7 @@ impl<'a> Follower<'a> {
             }
             Err(error) => {
                 // A look into the middle of a change is a failure only if it does not pass by itself.
-                if error.kind() == ErrorKind::Transient && self.copy_backoff.is_fresh() {
+                if error.kind() == ErrorKind::Transient && self.failed_copies == 0 {
                     tracing::debug!(db = %self.shared.options.db.display(), %error, "will look again");
                 } else {
                     self.shared.report(Work::Copy, "copy new commits", &error);
@@ -344,7 +346,9 @@ impl<'a> Follower<'a> {
                 }
             });
         }
-        self.checkpoint_if_due().await?;
+        if let Some(ended) = self.checkpoint_if_due().await? {
+            return Ok(Some(ended));
+        }
         Ok(self.tidy().await)
     }
 
@@ -379,7 +383,11 @@ impl<'a> Follower<'a> {
         }
     }
 
-    async fn checkpoint_if_due(&mut self) -> Result<()> {
+    /// Tries a checkpoint if it is time.
+    ///
+    /// # Errors
+    /// Failures that opening the database anew may overcome.
+    pub(super) async fn checkpoint_if_due(&mut self) -> Result<Option<Ended>> {
         let now = Instant::now();
         let frames = self.session.as_ref().map_or(0, |session| session.log_frames());
         if frames == 0 {
@@ -391,7 +399,7 @@ impl<'a> Follower<'a> {
             age: now.duration_since(self.log_since),
             may_try: now >= self.checkpoint_not_before,
         };
-        let Some(mode) = policy::checkpoint_due(&facts, &self.shared.options) else { return Ok(()) };
+        let Some(mode) = policy::checkpoint_due(&facts, &self.shared.options) else { return Ok(None) };
         let outcome = self
             .blocking(move |session, shared| {
                 // No claim is made here: whether the file is still the one that has its name is not looked at.
@@ -412,26 +420,26 @@ impl<'a> Follower<'a> {
             Ok(CheckpointOutcome::Complete) => {
                 self.checkpoint_backoff.reset();
                 self.log_since = Instant::now();
-                Ok(())
+                Ok(None)
             }
             Ok(CheckpointOutcome::Partial { log, copied }) => {
                 self.note_partial(log, copied);
                 self.delay_checkpoint();
-                Ok(())
+                Ok(None)
             }
             Ok(CheckpointOutcome::Busy) => {
                 tracing::debug!(db = %self.shared.options.db.display(), "no checkpoint: a writer does not end");
                 self.delay_checkpoint();
-                Ok(())
+                Ok(None)
             }
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                Ok(Some(Ended::Reopen { reason: error.to_string() }))
+            }
+            Err(error) if mode == CheckpointMode::Blocking => Err(error),
             Err(error) => {
                 self.delay_checkpoint();
-                let fatal = mode == CheckpointMode::Blocking || error.kind() == ErrorKind::Conflict;
-                if fatal {
-                    return Err(error);
-                }
                 self.shared.report(Work::Checkpoint, "checkpoint", &error);
-                Ok(())
+                Ok(None)
             }
         }
     }

@@ -182,3 +182,23 @@ async fn a_full_copy_that_is_under_way_is_not_called_replicating() {
     settle_equal(&world, &handle, &world.app(), "replaced".to_owned()).await;
     stop(handle).await;
 }
+
+/// It used to be waited for as after a failure, which may be long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_finds_another_file_has_it_opened_at_once() {
+    let mut world = World::new();
+    let app = world.app();
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    world.options.min_checkpoint_pages = 1;
+    let start = session::start(&os::host(), &world.options, None, &mut None).unwrap();
+    let session::Start::Ready { session, .. } = start else { panic!("the chain is known") };
+    insert(&app, 1);
+    let (options, bucket) = (world.options.clone(), Arc::clone(&world.bucket));
+    let (shared, _status) = task::Shared::new(os::host(), options, bucket, Turns::default());
+    let shared = Arc::new(shared);
+    let mut follower = follow::Follower::new(&shared, session);
+    os::host().disk.remove_file(world.db()).unwrap();
+    assert!(matches!(follower.checkpoint_if_due().await, Ok(Some(follow::Ended::Reopen { .. }))));
+}
