@@ -304,6 +304,9 @@ impl<'a> Follower<'a> {
             ErrorKind::Exhausted => {
                 Ok(Some(Ended::Rebase { next: self.shared.next_base_txid(), reason: error.to_string() }))
             }
+            // Only the database file may yet have what the log has lost. Between two sessions nothing is pinned: a
+            // checkpoint of the application can get past, and then the pages are compared.
+            ErrorKind::Corrupt => Err(error),
             _ => Ok(None),
         }
     }

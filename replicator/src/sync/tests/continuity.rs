@@ -252,3 +252,43 @@ async fn a_checkpoint_of_the_application_that_restarts_the_log_waits_for_a_tick_
     world.assert_equal(&app).await;
     stop(handle).await;
 }
+
+/// The log used to be pinned for ever, so that it grew without bound and no checkpoint could get past the frame.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_frame_does_not_pin_the_log_for_ever() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    let session::Start::Ready { session, .. } =
+        session::start(&os::host(), &world.options, None, &mut None).unwrap()
+    else {
+        panic!("the chain is known")
+    };
+    let frames = u64::from(session.source().index().unwrap().max_frame);
+    drop(session);
+    insert(&app, 3);
+    // Its checksum, which SQLite does not look at when it reads.
+    let wal =
+        os::host().disk.open(&crate::host::with_suffix(world.db(), "-wal"), OpenMode::ReadWrite).unwrap();
+    wal.write_all_at(&[0xaa; 8], 32 + frames * 4120 + 16).unwrap();
+    let before = log_salt(&world);
+    let handle = world.start();
+    until(&handle, "it is told", |status| {
+        status.error().is_some_and(|error| error.contains("does not match its checksum"))
+    })
+    .await;
+    let is_over = async {
+        while log_salt(&world) == before {
+            checkpoint(&app, "PASSIVE");
+            insert(&app, 1);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), is_over).await.expect("the log starts over");
+    settle(&handle).await;
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}
