@@ -10,6 +10,9 @@ use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// SQLite counts milliseconds in an `int`.
+const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// A connection that is either idle or inside a read transaction.
 pub(super) struct Reader {
     connection: Connection,
@@ -35,7 +38,7 @@ impl Reader {
         };
         let connection = opened.map_err(|error| classify("open database", path, error))?;
         let set_up = || -> rusqlite::Result<()> {
-            connection.busy_timeout(busy_timeout)?;
+            connection.busy_timeout(busy_timeout.min(LONGEST_BUSY_TIMEOUT))?;
             // The last connection to close must not delete the log: it proves continuity at the next start.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;

@@ -177,6 +177,14 @@ fn replacing_the_file_is_noticed() {
     assert!(source.is_replaced().unwrap());
 }
 
+/// It used to be a panic.
+#[test]
+fn any_busy_timeout_will_do() {
+    let app = fixture();
+    let opened = Source::open(&os::host(), &app.path, Duration::from_secs(30 * 24 * 3600), None).unwrap();
+    assert!(matches!(opened, Opened::Ready(_)));
+}
+
 #[test]
 fn what_is_no_database_is_said_to_be_none() {
     let dir = tempfile::tempdir().unwrap();
