@@ -345,7 +345,7 @@ impl<'a> Follower<'a> {
         {
             self.shared.update(|status| {
                 if status.replicated_txid.is_some() && status.replicated_txid == status.local_txid {
-                    status.last_sync = status.last_sync.max(Some(claimed));
+                    status.last_sync = Some(claimed);
                 }
             });
         }

@@ -178,7 +178,8 @@ impl Shared {
             status.failures.overcome(&[Work::Session, Work::Upload]);
             status.phase = Phase::Replicating;
             status.replicated_txid = status.replicated_txid.max(Some(txid));
-            status.last_sync = status.last_sync.max(captured_at);
+            // The later claim counts, also by a clock that was set back meanwhile.
+            status.last_sync = captured_at.or(status.last_sync);
         });
         // After the status: whoever waits for an empty queue looks at the status next.
         self.queue.acknowledge(txid);

@@ -1,6 +1,7 @@
 //! Replication end to end on real files, with this process as the application and memory as the store.
 
 mod away;
+mod clock;
 mod continuity;
 mod cycle;
 mod full_disk;
