@@ -89,6 +89,8 @@ pub struct FileMetadata {
     pub device: u64,
     /// Inode number.
     pub inode: u64,
+    /// How many names it has; none if it was deleted and is only still open.
+    pub links: u64,
     /// Last modification.
     pub modified: UnixMillis,
     /// Last change of content or attributes (`ctime`), in nanoseconds since the epoch: no program can set it back.

@@ -94,6 +94,7 @@ fn facts(metadata: &std::fs::Metadata) -> FileMetadata {
         len: metadata.len(),
         device: metadata.dev(),
         inode: metadata.ino(),
+        links: metadata.nlink(),
         modified: metadata.modified().map_or(UnixMillis::default(), unix_millis),
         changed_nanos: metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec()),
         is_dir: metadata.is_dir(),

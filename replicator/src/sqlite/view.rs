@@ -113,6 +113,13 @@ impl SourceFiles {
         with_suffix(&self.resolved, "-wal")
     }
 
+    /// Whether the database was deleted, so that nobody can open it any more, and no connection of these files is left:
+    /// then they hold nothing but space on the disk.
+    #[must_use]
+    pub fn are_gone(&self) -> bool {
+        self.readers.strong_count() == 0 && self.db.metadata().is_ok_and(|facts| facts.links == 0)
+    }
+
     /// Current facts about the database file.
     ///
     /// # Errors

@@ -370,6 +370,9 @@ impl Life {
             .host
             .blocking(move || {
                 let start = session::start(&host, &options, previous.as_deref(), &mut lock);
+                // The operator may have deleted it to make room.
+                let is_absent = matches!(start, Ok(Start::Absent));
+                let previous = previous.filter(|files| !(is_absent && files.are_gone()));
                 (previous, lock, start)
             })
             .await;
