@@ -292,3 +292,21 @@ async fn a_damaged_frame_does_not_pin_the_log_for_ever() {
     stop(handle).await;
     world.assert_equal(&app).await;
 }
+
+/// Only the last two directories used to be.
+#[test]
+fn local_state_lasts_however_deep_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let mut host = os::host();
+    let disk = stopping::Hanging::new(&host);
+    let synced = Arc::clone(&disk.synced);
+    host.disk = Arc::new(disk);
+    let path = |below: &str| root.path().join(below);
+    let lock = lock::StateLock::take(host.disk.as_ref(), &path("a/b/c/meta")).unwrap();
+    local::LocalState::open(Arc::clone(&host.disk), &path("a/b/c/meta")).unwrap();
+    drop(lock);
+    let synced = synced.lock().unwrap();
+    for dir in [root.path(), &path("a"), &path("a/b"), &path("a/b/c"), &path("a/b/c/meta")] {
+        assert!(synced.contains(dir), "{}: {synced:?}", dir.display());
+    }
+}

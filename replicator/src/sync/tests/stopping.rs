@@ -1,5 +1,6 @@
 //! What a stop says, and how long it takes, when something is in its way.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex};
@@ -96,11 +97,19 @@ pub(super) struct Hanging {
     pub(super) available: u64,
     /// Bytes that fit into a file that is written anew.
     pub(super) fits: u64,
+    /// Directories that were synced.
+    pub(super) synced: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Hanging {
     pub(super) fn new(host: &crate::host::Host) -> Self {
-        Self { inner: Arc::clone(&host.disk), gate: Arc::default(), available: u64::MAX, fits: u64::MAX }
+        Self {
+            inner: Arc::clone(&host.disk),
+            gate: Arc::default(),
+            available: u64::MAX,
+            fits: u64::MAX,
+            synced: Arc::default(),
+        }
     }
 }
 
@@ -135,6 +144,7 @@ impl Disk for Hanging {
         self.inner.lock(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.synced.lock().unwrap().insert(path.to_owned());
         self.inner.sync_dir(path)
     }
     fn set_modified(&self, path: &Path, time: UnixMillis) -> io::Result<()> {
