@@ -423,7 +423,9 @@ impl Session {
         // What the file looks like afterwards is taken for good.
         self.check_files()?;
         let mut outcome = CheckpointOutcome::Partial { log: 0, copied: 0 };
-        for _ in 0..CHECKPOINT_ATTEMPTS {
+        for attempt in 0..CHECKPOINT_ATTEMPTS {
+            // Writers wait only for the rest after a first attempt that nobody waits for.
+            let mode = if attempt == 0 { CheckpointMode::Passive } else { mode };
             let chain = &mut self.chain;
             let before = outcome;
             // What the current pin saw must be copied before the cycle begins with another pin: see `move_pin`.
@@ -437,7 +439,7 @@ impl Session {
                 Ok(chain.newest.position)
             })?;
             if outcome == CheckpointOutcome::Busy {
-                // What the file looks like now is none of our doing.
+                // What the file looks like now is none of our doing, but for what the WAL-index shows.
                 return Ok(outcome);
             }
             // Each attempt has less to copy back than the one before, so it is likelier to fit between two commits;
