@@ -310,3 +310,35 @@ fn local_state_lasts_however_deep_it_is() {
         assert!(synced.contains(dir), "{}: {synced:?}", dir.display());
     }
 }
+
+/// Of file systems that are on no device of their own, the number may be another after each boot: that used to cost a
+/// comparison of all pages.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_known_by_another_device_number() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    let disk = os::host().disk;
+    let path = world.options.meta_dir.join("replicator/facts");
+    let db = disk.metadata(world.db()).unwrap();
+    let known = format!("{:x} {:x} {:x}", db.inode, db.len, db.changed_nanos);
+    let other = format!("{:x} {:x} {:x}", db.inode, db.len, db.changed_nanos + 1);
+    let as_before = format!("{:x} {known}", db.device + 1);
+    for (saved, is_known) in [
+        (format!("{known}\n"), true),
+        (format!("{as_before}\n"), true),
+        (known, false),
+        (as_before, false),
+        (format!("{other}\n"), false),
+        (format!("{:x} {other}\n", db.device), false),
+    ] {
+        let file = disk.open(&path, OpenMode::Truncate).unwrap();
+        file.write_all_at(saved.as_bytes(), 0).unwrap();
+        let start = session::start(&os::host(), &world.options, None, &mut None).unwrap();
+        let session::Start::Ready { how, .. } = start else { panic!("the chain is known") };
+        assert_eq!(how == "the log continues", is_known, "{saved:?}: {how}");
+    }
+}
