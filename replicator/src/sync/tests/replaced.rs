@@ -206,6 +206,7 @@ async fn a_checkpoint_that_finds_another_file_has_it_opened_at_once() {
 /// The space of a deleted file is free only when nobody has it open: it used to be held until there was another.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the test asks the system")]
 async fn a_deleted_database_is_let_go() {
     let world = World::new();
     let app = world.app();
