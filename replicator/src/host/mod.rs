@@ -161,6 +161,12 @@ pub trait DiskFile: Send + Sync {
     /// Facts about this file, whatever its name is by now.
     fn metadata(&self) -> io::Result<FileMetadata>;
 
+    /// Whether another process holds a shared POSIX lock on some of `len` bytes from `start`. A host that cannot tell
+    /// says no.
+    fn is_shared_by_others(&self, _start: u64, _len: u64) -> bool {
+        false
+    }
+
     /// Reads until `buffer` is full or the file ends; returns the bytes read.
     fn read_full_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut done = 0;

@@ -110,6 +110,12 @@ impl Source {
         if previous.is_some_and(|previous| previous.lends_its_index(shm_before)) {
             return Err(replaced_meanwhile(path));
         }
+        if shm_before.is_none()
+            && header.is_some_and(|header| header.is_wal)
+            && is_read_elsewhere(db.as_ref())
+        {
+            return Err(index_lost(path));
+        }
         // A power loss in the middle of a checkpoint can spoil page 1 in the file; the log still has it then, and SQLite
         // says below whether that is so.
         if header.is_some_and(|header| !header.is_wal) {
@@ -433,6 +439,19 @@ fn ensure_wal_mode(reader: &Reader, path: &Path) -> Result<()> {
     }
     tracing::info!(db = %path.display(), "switched database to WAL mode");
     Ok(())
+}
+
+/// Whether another process has the database open: in WAL mode it then holds SQLite's shared lock (`SHARED_FIRST`,
+/// `SHARED_SIZE`).
+fn is_read_elsewhere(db: &dyn DiskFile) -> bool {
+    db.is_shared_by_others(0x4000_0002, 510)
+}
+
+/// With a WAL-index of our own, beside the one that has no name any more, we would see none of the application's commits,
+/// and a checkpoint of ours would write old frames over its pages.
+fn index_lost(path: &Path) -> Error {
+    let what = "the application goes on with a WAL-index (-shm) that was deleted; restart the application";
+    Error::new(ErrorKind::Transient, format!("cannot replicate {}: {what}", path.display()))
 }
 
 fn replaced_meanwhile(path: &Path) -> Error {
