@@ -38,6 +38,7 @@ fn facts(len: usize) -> FileMetadata {
         len: len as u64,
         device: 1,
         inode: 1,
+        links: 1,
         modified: UnixMillis(0),
         changed_nanos: 0,
         is_dir: false,

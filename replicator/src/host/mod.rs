@@ -89,6 +89,8 @@ pub struct FileMetadata {
     pub device: u64,
     /// Inode number.
     pub inode: u64,
+    /// How many names it has; none if it was deleted and is only still open.
+    pub links: u64,
     /// Last modification.
     pub modified: UnixMillis,
     /// Last change of content or attributes (`ctime`), in nanoseconds since the epoch: no program can set it back.
@@ -158,6 +160,12 @@ pub trait DiskFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Facts about this file, whatever its name is by now.
     fn metadata(&self) -> io::Result<FileMetadata>;
+
+    /// Whether another process holds a shared POSIX lock on some of `len` bytes from `start`. A host that cannot tell
+    /// says no.
+    fn is_shared_by_others(&self, _start: u64, _len: u64) -> bool {
+        false
+    }
 
     /// Reads until `buffer` is full or the file ends; returns the bytes read.
     fn read_full_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

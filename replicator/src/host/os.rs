@@ -7,6 +7,8 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, Per
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::process::{Flock, FlockType};
+
 use super::brief::BriefWork;
 use super::dial::TcpDial;
 use super::{
@@ -94,6 +96,7 @@ fn facts(metadata: &std::fs::Metadata) -> FileMetadata {
         len: metadata.len(),
         device: metadata.dev(),
         inode: metadata.ino(),
+        links: metadata.nlink(),
         modified: metadata.modified().map_or(UnixMillis::default(), unix_millis),
         changed_nanos: metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec()),
         is_dir: metadata.is_dir(),
@@ -223,5 +226,12 @@ impl DiskFile for OsFile {
 
     fn metadata(&self) -> io::Result<FileMetadata> {
         self.0.metadata().map(|metadata| facts(&metadata))
+    }
+
+    fn is_shared_by_others(&self, start: u64, len: u64) -> bool {
+        // What a write lock would meet. Asking takes and drops nothing.
+        let question = Flock { start, length: len, ..Flock::from(FlockType::WriteLock) };
+        let answer = rustix::process::fcntl_getlk(&self.0, &question);
+        answer.is_ok_and(|met| met.is_some_and(|lock| lock.typ == FlockType::ReadLock))
     }
 }

@@ -59,7 +59,7 @@ impl SourceFiles {
             }
             for frame in chunk[..wanted].chunks_exact(frame_size) {
                 let ends_transaction = scanner.push(frame).map_err(|fault| self.fault(fault.to_string()))?;
-                let bytes = scanner.frames_pending() as u64 * frame_size as u64;
+                let bytes = scanner.frames_pushed() as u64 * frame_size as u64;
                 if ends_transaction && bytes >= span.max_bytes {
                     return Ok(scanner.finish());
                 }

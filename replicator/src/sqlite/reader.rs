@@ -1,12 +1,17 @@
 //! One connection of ours: it only ever reads and checkpoints.
 
-use std::path::Path;
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// SQLite counts milliseconds in an `int`.
+const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// A connection that is either idle or inside a read transaction.
 pub(super) struct Reader {
@@ -33,7 +38,7 @@ impl Reader {
         };
         let connection = opened.map_err(|error| classify("open database", path, error))?;
         let set_up = || -> rusqlite::Result<()> {
-            connection.busy_timeout(busy_timeout)?;
+            connection.busy_timeout(busy_timeout.min(LONGEST_BUSY_TIMEOUT))?;
             // The last connection to close must not delete the log: it proves continuity at the next start.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;
@@ -43,6 +48,14 @@ impl Reader {
         };
         set_up().map_err(|error| classify("set up connection to", path, error))?;
         Ok(Self { connection, in_transaction: false })
+    }
+
+    /// The path of the database file as SQLite resolved it.
+    pub(super) fn resolved_path(&self) -> PathBuf {
+        // SAFETY: the handle is open; the string belongs to it, and is empty for a database without a file.
+        let name =
+            unsafe { CStr::from_ptr(ffi::sqlite3_db_filename(self.connection.handle(), c"main".as_ptr())) };
+        PathBuf::from(OsStr::from_bytes(name.to_bytes()))
     }
 
     /// Asks for WAL mode; returns the mode that resulted.

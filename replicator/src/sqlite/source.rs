@@ -99,24 +99,32 @@ impl Source {
         // A file that is shorter leaves zeros, which are no header.
         db.read_full_at(&mut bytes, 0).map_err(|error| io("read the header of", error))?;
         let header = DbHeader::parse(&bytes);
-        if header.is_none() && !has_log(host.disk.as_ref(), path) {
+        // Opening reads nothing yet, but says where SQLite looks for the log: beside the file that a link leads to.
+        let mut holder = Reader::open(path, vfs, busy_timeout)?;
+        let resolved = holder.resolved_path();
+        if header.is_none() && !has_log(host.disk.as_ref(), &resolved) {
             return Err(not_a_database(path));
         }
-        let shm_path = with_suffix(path, "-shm");
+        let shm_path = with_suffix(&resolved, "-shm");
         let shm_before = identity_of(host.disk.as_ref(), &shm_path)?;
         if previous.is_some_and(|previous| previous.lends_its_index(shm_before)) {
             return Err(replaced_meanwhile(path));
         }
+        if shm_before.is_none()
+            && header.is_some_and(|header| header.is_wal)
+            && is_read_elsewhere(db.as_ref())
+        {
+            return Err(index_lost(path));
+        }
         // A power loss in the middle of a checkpoint can spoil page 1 in the file; the log still has it then, and SQLite
         // says below whether that is so.
-        let mut holder = Reader::open(path, vfs, busy_timeout)?;
         if header.is_some_and(|header| !header.is_wal) {
             ensure_wal_mode(&holder, path)?;
         }
         holder.begin(path)?;
         let spare = Reader::open(path, vfs, busy_timeout)?;
         let index = SharedIndex::of(holder.connection())?;
-        let wal_path = with_suffix(path, "-wal");
+        let wal_path = with_suffix(&resolved, "-wal");
         let wal = host.disk.open(&wal_path, OpenMode::Read).map_err(|error| io("open the WAL of", error))?;
         let wal_facts = wal.metadata().map_err(|error| io("examine the WAL of", error))?;
         let shm = identity_of(host.disk.as_ref(), &shm_path)?;
@@ -125,9 +133,14 @@ impl Source {
         }
         let identities = Identities { db: FileIdentity::of(&facts), wal: FileIdentity::of(&wal_facts), shm };
         let readers = Arc::new(());
-        let files =
-            SourceFiles { db_path: path.into(), db, wal, identities, readers: Arc::downgrade(&readers) };
-        let files = Arc::new(files);
+        let files = Arc::new(SourceFiles {
+            db_path: path.into(),
+            resolved: resolved.into(),
+            db,
+            wal,
+            identities,
+            readers: Arc::downgrade(&readers),
+        });
         let disk = Arc::clone(&host.disk);
         let vfs = host.vfs.clone();
         let path = path.to_owned();
@@ -426,6 +439,19 @@ fn ensure_wal_mode(reader: &Reader, path: &Path) -> Result<()> {
     }
     tracing::info!(db = %path.display(), "switched database to WAL mode");
     Ok(())
+}
+
+/// Whether another process has the database open: in WAL mode it then holds SQLite's shared lock (`SHARED_FIRST`,
+/// `SHARED_SIZE`).
+fn is_read_elsewhere(db: &dyn DiskFile) -> bool {
+    db.is_shared_by_others(0x4000_0002, 510)
+}
+
+/// With a WAL-index of our own, beside the one that has no name any more, we would see none of the application's commits,
+/// and a checkpoint of ours would write old frames over its pages.
+fn index_lost(path: &Path) -> Error {
+    let what = "the application goes on with a WAL-index (-shm) that was deleted; restart the application";
+    Error::new(ErrorKind::Transient, format!("cannot replicate {}: {what}", path.display()))
 }
 
 fn replaced_meanwhile(path: &Path) -> Error {

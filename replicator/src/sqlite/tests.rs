@@ -177,6 +177,14 @@ fn replacing_the_file_is_noticed() {
     assert!(source.is_replaced().unwrap());
 }
 
+/// It used to be a panic.
+#[test]
+fn any_busy_timeout_will_do() {
+    let app = fixture();
+    let opened = Source::open(&os::host(), &app.path, Duration::from_secs(30 * 24 * 3600), None).unwrap();
+    assert!(matches!(opened, Opened::Ready(_)));
+}
+
 #[test]
 fn what_is_no_database_is_said_to_be_none() {
     let dir = tempfile::tempdir().unwrap();
@@ -352,4 +360,69 @@ fn a_writer_that_does_not_end_puts_a_blocking_checkpoint_off() {
     assert_eq!(app.checkpoint("RESTART").0, 1, "the log is still pinned");
     let outcome = source.checkpoint(CheckpointMode::Blocking, |source| Ok(copy_all(source))).unwrap();
     assert_eq!(outcome, CheckpointOutcome::Complete);
+}
+
+/// A process that holds SQLite's shared lock, as one does that has a database in WAL mode open, until it is killed.
+struct Elsewhere(libc::pid_t);
+
+impl Elsewhere {
+    fn new(path: &std::path::Path) -> Self {
+        use std::os::unix::ffi::OsStrExt as _;
+        let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+        let mut ends = [0; 2];
+        // SAFETY: the child calls nothing but open, fcntl, write, pause and _exit, which are safe after fork in a threaded
+        // process; the parent reads one byte into a buffer of one.
+        unsafe {
+            assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
+            let child = libc::fork();
+            if child == 0 {
+                let fd = libc::open(path.as_ptr(), libc::O_RDWR);
+                let mut lock: libc::flock = std::mem::zeroed();
+                lock.l_type = libc::F_RDLCK as libc::c_short;
+                lock.l_whence = libc::SEEK_SET as libc::c_short;
+                lock.l_start = 0x4000_0002;
+                lock.l_len = 510;
+                if libc::fcntl(fd, libc::F_SETLK, &raw mut lock) == 0 {
+                    libc::write(ends[1], [1_u8].as_ptr().cast(), 1);
+                    libc::pause();
+                }
+                libc::_exit(1);
+            }
+            libc::close(ends[1]);
+            let mut byte = [0_u8];
+            assert_eq!(libc::read(ends[0], byte.as_mut_ptr().cast(), 1), 1, "it has the lock");
+            libc::close(ends[0]);
+            Self(child)
+        }
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        // SAFETY: the child is ours and is waited for once.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+/// Another WAL-index was made beside the one that the application goes on with: none of its commits was seen, all was
+/// claimed, and the next checkpoint wrote old frames over new pages.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test stands for an operator")]
+fn no_second_index_is_made_beside_one_that_was_deleted() {
+    let Fixture { path, app, _dir } = fixture();
+    app.execute("INSERT INTO t(v) VALUES (1)", []).unwrap();
+    app.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    drop(app);
+    let elsewhere = Elsewhere::new(&path);
+    let open = || Source::open(&os::host(), &path, Duration::from_secs(1), None);
+    assert!(matches!(open(), Ok(Opened::Ready(_))), "the index is there");
+    std::fs::remove_file(with_suffix(&path, "-shm")).unwrap();
+    let error = open().err().expect("the index is the application's alone");
+    assert!(error.kind() == ErrorKind::Transient && error.to_string().contains("restart"), "{error}");
+    assert!(!with_suffix(&path, "-shm").exists());
+    drop(elsewhere);
+    assert!(matches!(open(), Ok(Opened::Ready(_))));
 }

@@ -1,7 +1,7 @@
 //! Reading pages of a pinned database: newest committed frame if the log has one, else the database file.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use super::ahead::ReadAhead;
@@ -65,7 +65,10 @@ pub(super) fn identity_of(disk: &dyn Disk, path: &Path) -> Result<Option<FileIde
 /// The open database and WAL files. Shared by whoever reads pages; the descriptors stay open as long as anybody
 /// holds this, because closing one drops the process's SQLite locks.
 pub struct SourceFiles {
+    /// The name by which the database is known.
     pub(super) db_path: Box<Path>,
+    /// The name behind which SQLite puts `-wal` and `-shm`: symbolic links are resolved.
+    pub(super) resolved: Box<Path>,
     pub(super) db: Arc<dyn DiskFile>,
     pub(super) wal: Box<dyn DiskFile>,
     pub(super) identities: Identities,
@@ -90,7 +93,7 @@ impl SourceFiles {
     /// If the files cannot be examined for another reason than being absent.
     pub fn examine(&self, disk: &dyn Disk) -> Result<Option<DbFacts>> {
         let Identities { db, wal, shm } = self.identities;
-        let beside = |suffix| identity_of(disk, &with_suffix(&self.db_path, suffix));
+        let beside = |suffix| identity_of(disk, &with_suffix(&self.resolved, suffix));
         let Some(facts) = named(disk, &self.db_path)? else { return Ok(None) };
         let is_ours = FileIdentity::of(&facts) == db
             && beside("-wal")? == Some(wal)
@@ -102,6 +105,19 @@ impl SourceFiles {
     /// would have those that are opened now share the old one.
     pub(super) fn lends_its_index(&self, shm: Option<FileIdentity>) -> bool {
         self.readers.strong_count() > 0 && self.identities.shm != shm
+    }
+
+    /// Name of the WAL.
+    #[must_use]
+    pub fn wal_path(&self) -> PathBuf {
+        with_suffix(&self.resolved, "-wal")
+    }
+
+    /// Whether the database was deleted, so that nobody can open it any more, and no connection of these files is left:
+    /// then they hold nothing but space on the disk.
+    #[must_use]
+    pub fn are_gone(&self) -> bool {
+        self.readers.strong_count() == 0 && self.db.metadata().is_ok_and(|facts| facts.links == 0)
     }
 
     /// Current facts about the database file.

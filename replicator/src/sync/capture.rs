@@ -11,6 +11,7 @@ use crate::ltx::{Encoder, PageNumber, PageSize};
 use crate::sqlite::{ReadAhead, Source, Span};
 use crate::wal::{self, Batch, FRAME_HEADER_SIZE, IndexHeader, Position};
 
+use super::first::SHARE_OF_FREE;
 use super::image::{plain_header, set_wal_range};
 use super::local::{LocalState, Staged, Unfinished};
 
@@ -124,7 +125,11 @@ impl Chain {
                 return Err(broken("the page size changed"));
             }
             let batch = self.scan(source, header, from, &index)?;
-            let staged = self.stage(source, from, &batch, &index)?;
+            let staged = self.stage(source, from, &batch, &index).inspect_err(|_| {
+                // What was written may be what fills the disk, which the application needs. Should it stay, it is
+                // overwritten by the next attempt.
+                let _ = self.local.remove_unfinished();
+            })?;
             captured.files += 1;
             captured.wal_bytes +=
                 u64::from(batch.frames) * (FRAME_HEADER_SIZE + self.page_size.bytes()) as u64;
@@ -175,7 +180,9 @@ impl Chain {
         let mut encoder = Encoder::new(header)?;
         let mut out = encoder.header_bytes().to_vec();
         let (files, mut ahead) = (source.files(), ReadAhead::default());
-        for number in pages_to_store(self.commit, self.page_size, batch) {
+        let pages = pages_to_store(self.commit, self.page_size, batch);
+        let room = self.room_for(pages.len())?;
+        for number in pages {
             match batch.pages.binary_search_by_key(&number, |&(page, _)| page) {
                 Ok(at) => {
                     let page = files.frame_page(self.page_size, batch.pages[at].1, &mut ahead)?;
@@ -187,6 +194,9 @@ impl Chain {
                 }
             }
             flush(&mut unfinished, &mut out, WRITE_LEN)?;
+            if unfinished.written() > room {
+                return Err(no_room(room));
+            }
         }
         encoder.finish(&mut out)?;
         flush(&mut unfinished, &mut out, 1)?;
@@ -200,6 +210,20 @@ impl Chain {
         self.timestamp = timestamp;
         Ok(staged)
     }
+
+    /// Bytes that a file of this many pages may take up. What is larger than a batch is a single transaction, of any
+    /// size; the application needs the rest of the disk.
+    fn room_for(&self, pages: usize) -> Result<u64> {
+        if pages as u64 * self.page_size.bytes() as u64 <= self.max_batch_bytes {
+            return Ok(u64::MAX);
+        }
+        Ok((self.local.available()? / SHARE_OF_FREE).max(self.max_batch_bytes))
+    }
+}
+
+fn no_room(room: u64) -> Error {
+    let what = "local state: a transaction is larger than its share of what is free on the disk";
+    Error::new(ErrorKind::Exhausted, format!("{what}, {room} bytes: free some, or let a full copy be made"))
 }
 
 /// Pages of a batch, plus pages by which the database grew from `before` pages without logging them: SQLite does not

@@ -31,6 +31,10 @@ const TIDY_AFTER: Duration = Duration::from_secs(60);
 /// A log is worth a warning from this many times the length at which it should restart.
 const LONG_LOG: u32 = 10;
 
+/// So many attempts in a row have failed to copy when what keeps them from it is taken to last. Until then the log is
+/// pinned, and grows.
+const COPY_ATTEMPTS: u32 = 3;
+
 /// Why following ended.
 pub enum Ended {
     /// There is no database.
@@ -112,6 +116,8 @@ pub struct Follower<'a> {
     checkpoint_backoff: Backoff,
     checkpoint_not_before: Instant,
     copy_backoff: Backoff,
+    /// Attempts to copy that have failed since the last success.
+    failed_copies: u32,
     /// Staged files up to here have been tidied up, and when.
     tidied: (Txid, Instant),
 }
@@ -122,7 +128,7 @@ impl<'a> Follower<'a> {
     pub fn new(shared: &'a Arc<Shared>, session: Box<Session>) -> Self {
         let now = Instant::now();
         let Options { db, monitor_interval, .. } = &shared.options;
-        let watcher = shared.host.watch.watch(&[crate::host::with_suffix(db, "-wal"), db.clone()]);
+        let watcher = shared.host.watch.watch(&[session.source().files().wal_path(), db.clone()]);
         Self {
             shared,
             session: Some(session),
@@ -135,6 +141,7 @@ impl<'a> Follower<'a> {
             checkpoint_backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(30)),
             checkpoint_not_before: now,
             copy_backoff: Backoff::new(*monitor_interval, Duration::from_secs(30)),
+            failed_copies: 0,
             tidied: (Txid(0), now),
         }
     }
@@ -155,7 +162,9 @@ impl<'a> Follower<'a> {
                     if let Some(ended) = self.copy().await? {
                         return Ok(ended);
                     }
-                    self.checkpoint_if_due().await?;
+                    if let Some(ended) = self.checkpoint_if_due().await? {
+                        return Ok(ended);
+                    }
                 }
                 Wake::Tick => {
                     if let Some(ended) = self.tick().await? {
@@ -264,6 +273,7 @@ impl<'a> Follower<'a> {
         match captured {
             Ok(captured) => {
                 self.copy_backoff.reset();
+                self.failed_copies = 0;
                 self.shared.overcome(&[Work::Copy]);
                 self.not_before = started + self.shared.options.sync_interval;
                 if captured.files > 0 {
@@ -277,14 +287,30 @@ impl<'a> Follower<'a> {
             }
             Err(error) => {
                 // A look into the middle of a change is a failure only if it does not pass by itself.
-                if error.kind() == ErrorKind::Transient && self.copy_backoff.is_fresh() {
+                if error.kind() == ErrorKind::Transient && self.failed_copies == 0 {
                     tracing::debug!(db = %self.shared.options.db.display(), %error, "will look again");
                 } else {
                     self.shared.report(Work::Copy, "copy new commits", &error);
                 }
                 self.not_before = started + self.copy_backoff.next(self.shared.host.entropy.as_ref());
-                Ok(None)
+                self.failed_copies += 1;
+                if self.failed_copies >= COPY_ATTEMPTS { self.give_up_copying(error) } else { Ok(None) }
             }
+        }
+    }
+
+    /// What follows from a failure that lasts.
+    fn give_up_copying(&self, error: Error) -> Result<Option<Ended>> {
+        match error.kind() {
+            // A full copy needs no disk, and while none can be made the log is not pinned: the application can have it
+            // copied back, instead of letting it grow on the disk that is full.
+            ErrorKind::Exhausted => {
+                Ok(Some(Ended::Rebase { next: self.shared.next_base_txid(), reason: error.to_string() }))
+            }
+            // Only the database file may yet have what the log has lost. Between two sessions nothing is pinned: a
+            // checkpoint of the application can get past, and then the pages are compared.
+            ErrorKind::Corrupt => Err(error),
+            _ => Ok(None),
         }
     }
 
@@ -322,11 +348,13 @@ impl<'a> Follower<'a> {
         {
             self.shared.update(|status| {
                 if status.replicated_txid.is_some() && status.replicated_txid == status.local_txid {
-                    status.last_sync = status.last_sync.max(Some(claimed));
+                    status.last_sync = Some(claimed);
                 }
             });
         }
-        self.checkpoint_if_due().await?;
+        if let Some(ended) = self.checkpoint_if_due().await? {
+            return Ok(Some(ended));
+        }
         Ok(self.tidy().await)
     }
 
@@ -361,7 +389,11 @@ impl<'a> Follower<'a> {
         }
     }
 
-    async fn checkpoint_if_due(&mut self) -> Result<()> {
+    /// Tries a checkpoint if it is time.
+    ///
+    /// # Errors
+    /// Failures that opening the database anew may overcome.
+    pub(super) async fn checkpoint_if_due(&mut self) -> Result<Option<Ended>> {
         let now = Instant::now();
         let frames = self.session.as_ref().map_or(0, |session| session.log_frames());
         if frames == 0 {
@@ -373,7 +405,7 @@ impl<'a> Follower<'a> {
             age: now.duration_since(self.log_since),
             may_try: now >= self.checkpoint_not_before,
         };
-        let Some(mode) = policy::checkpoint_due(&facts, &self.shared.options) else { return Ok(()) };
+        let Some(mode) = policy::checkpoint_due(&facts, &self.shared.options) else { return Ok(None) };
         let outcome = self
             .blocking(move |session, shared| {
                 // No claim is made here: whether the file is still the one that has its name is not looked at.
@@ -394,26 +426,26 @@ impl<'a> Follower<'a> {
             Ok(CheckpointOutcome::Complete) => {
                 self.checkpoint_backoff.reset();
                 self.log_since = Instant::now();
-                Ok(())
+                Ok(None)
             }
             Ok(CheckpointOutcome::Partial { log, copied }) => {
                 self.note_partial(log, copied);
                 self.delay_checkpoint();
-                Ok(())
+                Ok(None)
             }
             Ok(CheckpointOutcome::Busy) => {
                 tracing::debug!(db = %self.shared.options.db.display(), "no checkpoint: a writer does not end");
                 self.delay_checkpoint();
-                Ok(())
+                Ok(None)
             }
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                Ok(Some(Ended::Reopen { reason: error.to_string() }))
+            }
+            Err(error) if mode == CheckpointMode::Blocking => Err(error),
             Err(error) => {
                 self.delay_checkpoint();
-                let fatal = mode == CheckpointMode::Blocking || error.kind() == ErrorKind::Conflict;
-                if fatal {
-                    return Err(error);
-                }
                 self.shared.report(Work::Checkpoint, "checkpoint", &error);
-                Ok(())
+                Ok(None)
             }
         }
     }

@@ -87,7 +87,7 @@ impl LocalState {
     pub fn open(disk: Arc<dyn Disk>, meta_dir: &Path) -> Result<Self> {
         let dir = meta_dir.join(DIR_NAME);
         let this = Self { disk, dir };
-        this.disk.create_dir_all(&this.dir, 0o700).map_err(|error| this.error("create", &this.dir, error))?;
+        create_dir(this.disk.as_ref(), &this.dir)?;
         for parent in [meta_dir, meta_dir.parent().unwrap_or(Path::new("."))] {
             this.sync_dir(parent)?;
         }
@@ -226,6 +226,23 @@ impl LocalState {
     fn error(&self, what: &str, path: &Path, error: std::io::Error) -> Error {
         Error::io(format!("local state: cannot {what} {}", path.display()), error)
     }
+}
+
+/// Creates a directory of local state, and what is missing above it, so that it lasts.
+///
+/// # Errors
+/// If any of them cannot be created or synced.
+pub fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let error = |error| Error::io(format!("local state: cannot create {}", dir.display()), error);
+    let is_absent =
+        |dir: &&Path| disk.metadata(dir).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    let missing: Vec<&Path> = dir.ancestors().take_while(is_absent).collect();
+    disk.create_dir_all(dir, 0o700).map_err(error)?;
+    missing
+        .iter()
+        .filter_map(|created| created.parent())
+        .try_for_each(|dir| disk.sync_dir(dir))
+        .map_err(error)
 }
 
 /// A file being written that nobody relies on yet.

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Disk, DiskFile};
 
+use super::local::create_dir;
+
 /// Held from the first opening of the database until replication of it ends. The kernel releases it with the process.
 pub struct StateLock {
     path: PathBuf,
@@ -19,8 +21,7 @@ impl StateLock {
     /// `Conflict` if another replicator has it; to be tried again, for that one may be about to end.
     pub fn take(disk: &dyn Disk, meta_dir: &Path) -> Result<Self> {
         let path = meta_dir.join("replicator.lock");
-        disk.create_dir_all(meta_dir, 0o700)
-            .map_err(|error| Error::io(format!("cannot create {}", meta_dir.display()), error))?;
+        create_dir(disk, meta_dir)?;
         match disk.lock(&path) {
             Ok(file) => Ok(Self { path, file }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Error::new(

@@ -226,7 +226,7 @@ fn is_continuous(source: &Source, chain: &Chain) -> Result<bool> {
         _ => None,
     };
     let facts = source.files().db_facts()?;
-    let untouched = saved_facts(&chain.local)? == Some(facts);
+    let untouched = are_saved(&facts, &chain.local)?;
     let proved = continuity(&position, header.as_ref(), frame_checksum) == Continuity::Proved;
     let proved = proved && planted!("resume-on-a-complete-log", true, is_held);
     Ok(planted!("resume-on-trust", true, untouched && proved))
@@ -247,28 +247,26 @@ pub fn end_chain(local: &LocalState) -> Result<()> {
     local.sync()
 }
 
+/// Without the device: where that is no real one, its number may be another after the next boot. A file of another
+/// device would have to be as long, and changed in the same nanosecond.
 fn facts_text(facts: &DbFacts) -> String {
-    format!("{:x} {:x} {:x} {:x}\n", facts.device, facts.inode, facts.len, facts.changed_nanos)
+    format!("{:x} {:x} {:x}\n", facts.inode, facts.len, facts.changed_nanos)
 }
 
-fn saved_facts(local: &LocalState) -> Result<Option<DbFacts>> {
+/// Whether these facts were saved.
+fn are_saved(facts: &DbFacts, local: &LocalState) -> Result<bool> {
     let file = match local.disk().open(&local.path(FACTS_NAME), OpenMode::Read) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(Error::io("local state: cannot open the file facts", error)),
     };
     let mut bytes = [0; 128];
     let read = file.read_full_at(&mut bytes, 0);
     let read = read.map_err(|error| Error::io("local state: cannot read the file facts", error))?;
-    let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
-    let mut numbers = text.split_ascii_whitespace();
-    let mut next = || u64::from_str_radix(numbers.next()?, 16).ok();
-    let parsed = (|| {
-        let (device, inode, len) = (next()?, next()?, next()?);
-        Some(DbFacts { device, inode, len, changed_nanos: next()?.cast_signed() })
-    })();
-    // Only the exact text counts: a torn write must not pass for other facts.
-    Ok(parsed.filter(|facts| facts_text(facts) == text))
+    let saved = String::from_utf8_lossy(&bytes[..read]);
+    // Only the exact text counts: a torn write must not pass for other facts. It used to begin with the device.
+    let expected = facts_text(facts);
+    Ok(saved == expected || saved.split_once(' ').is_some_and(|(_, rest)| rest == expected))
 }
 
 /// What changed the database file between two looks.
@@ -423,7 +421,9 @@ impl Session {
         // What the file looks like afterwards is taken for good.
         self.check_files()?;
         let mut outcome = CheckpointOutcome::Partial { log: 0, copied: 0 };
-        for _ in 0..CHECKPOINT_ATTEMPTS {
+        for attempt in 0..CHECKPOINT_ATTEMPTS {
+            // Writers wait only for the rest after a first attempt that nobody waits for.
+            let mode = if attempt == 0 { CheckpointMode::Passive } else { mode };
             let chain = &mut self.chain;
             let before = outcome;
             // What the current pin saw must be copied before the cycle begins with another pin: see `move_pin`.
@@ -437,7 +437,7 @@ impl Session {
                 Ok(chain.newest.position)
             })?;
             if outcome == CheckpointOutcome::Busy {
-                // What the file looks like now is none of our doing.
+                // What the file looks like now is none of our doing, but for what the WAL-index shows.
                 return Ok(outcome);
             }
             // Each attempt has less to copy back than the one before, so it is likelier to fit between two commits;

@@ -178,7 +178,8 @@ impl Shared {
             status.failures.overcome(&[Work::Session, Work::Upload]);
             status.phase = Phase::Replicating;
             status.replicated_txid = status.replicated_txid.max(Some(txid));
-            status.last_sync = status.last_sync.max(captured_at);
+            // The later claim counts, also by a clock that was set back meanwhile.
+            status.last_sync = captured_at.or(status.last_sync);
         });
         // After the status: whoever waits for an empty queue looks at the status next.
         self.queue.acknowledge(txid);
@@ -370,6 +371,9 @@ impl Life {
             .host
             .blocking(move || {
                 let start = session::start(&host, &options, previous.as_deref(), &mut lock);
+                // The operator may have deleted it to make room.
+                let is_absent = matches!(start, Ok(Start::Absent));
+                let previous = previous.filter(|files| !(is_absent && files.are_gone()));
                 (previous, lock, start)
             })
             .await;

@@ -92,9 +92,9 @@ impl Scanner {
         Ok(true)
     }
 
-    /// Bytes of frames pushed since the last commit or start.
+    /// Number of frames pushed since the start.
     #[must_use]
-    pub fn frames_pending(&self) -> usize {
+    pub fn frames_pushed(&self) -> usize {
         self.seen.len()
     }
 

@@ -28,6 +28,7 @@ impl State {
             len: inode.bytes.live.len().max(inode.shm.len()),
             device,
             inode: number,
+            links: self.names.links(number),
             modified: inode.modified,
             changed_nanos: inode.changed.0.saturating_mul(1_000_000),
             is_dir: inode.is_dir,

@@ -70,6 +70,11 @@ impl Names {
         self.live.get(path.as_os_str()).copied()
     }
 
+    /// How many names stand for `inode`.
+    pub fn links(&self, inode: u64) -> u64 {
+        self.live.values().filter(|named| **named == inode).count() as u64
+    }
+
     /// Changes the live names and remembers that the change is not durable.
     pub fn change(&mut self, sequence: u64, change: NameChange) {
         change.apply(&mut self.live);

@@ -252,3 +252,93 @@ async fn a_checkpoint_of_the_application_that_restarts_the_log_waits_for_a_tick_
     world.assert_equal(&app).await;
     stop(handle).await;
 }
+
+/// The log used to be pinned for ever, so that it grew without bound and no checkpoint could get past the frame.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_frame_does_not_pin_the_log_for_ever() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    let session::Start::Ready { session, .. } =
+        session::start(&os::host(), &world.options, None, &mut None).unwrap()
+    else {
+        panic!("the chain is known")
+    };
+    let frames = u64::from(session.source().index().unwrap().max_frame);
+    drop(session);
+    insert(&app, 3);
+    // Its checksum, which SQLite does not look at when it reads.
+    let wal =
+        os::host().disk.open(&crate::host::with_suffix(world.db(), "-wal"), OpenMode::ReadWrite).unwrap();
+    wal.write_all_at(&[0xaa; 8], 32 + frames * 4120 + 16).unwrap();
+    let before = log_salt(&world);
+    let handle = world.start();
+    until(&handle, "it is told", |status| {
+        status.error().is_some_and(|error| error.contains("does not match its checksum"))
+    })
+    .await;
+    let is_over = async {
+        while log_salt(&world) == before {
+            checkpoint(&app, "PASSIVE");
+            insert(&app, 1);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), is_over).await.expect("the log starts over");
+    settle(&handle).await;
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}
+
+/// Only the last two directories used to be.
+#[test]
+fn local_state_lasts_however_deep_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let mut host = os::host();
+    let disk = stopping::Hanging::new(&host);
+    let synced = Arc::clone(&disk.synced);
+    host.disk = Arc::new(disk);
+    let path = |below: &str| root.path().join(below);
+    let lock = lock::StateLock::take(host.disk.as_ref(), &path("a/b/c/meta")).unwrap();
+    local::LocalState::open(Arc::clone(&host.disk), &path("a/b/c/meta")).unwrap();
+    drop(lock);
+    let synced = synced.lock().unwrap();
+    for dir in [root.path(), &path("a"), &path("a/b"), &path("a/b/c"), &path("a/b/c/meta")] {
+        assert!(synced.contains(dir), "{}: {synced:?}", dir.display());
+    }
+}
+
+/// Of file systems that are on no device of their own, the number may be another after each boot: that used to cost a
+/// comparison of all pages.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_known_by_another_device_number() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    let disk = os::host().disk;
+    let path = world.options.meta_dir.join("replicator/facts");
+    let db = disk.metadata(world.db()).unwrap();
+    let known = format!("{:x} {:x} {:x}", db.inode, db.len, db.changed_nanos);
+    let other = format!("{:x} {:x} {:x}", db.inode, db.len, db.changed_nanos + 1);
+    let as_before = format!("{:x} {known}", db.device + 1);
+    for (saved, is_known) in [
+        (format!("{known}\n"), true),
+        (format!("{as_before}\n"), true),
+        (known, false),
+        (as_before, false),
+        (format!("{other}\n"), false),
+        (format!("{:x} {other}\n", db.device), false),
+    ] {
+        let file = disk.open(&path, OpenMode::Truncate).unwrap();
+        file.write_all_at(saved.as_bytes(), 0).unwrap();
+        let start = session::start(&os::host(), &world.options, None, &mut None).unwrap();
+        let session::Start::Ready { how, .. } = start else { panic!("the chain is known") };
+        assert_eq!(how == "the log continues", is_known, "{saved:?}: {how}");
+    }
+}

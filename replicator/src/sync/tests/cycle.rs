@@ -84,3 +84,18 @@ async fn what_the_old_pin_saw_is_copied_before_the_pin_moves() {
     session.capture(&mut |_, _| {}).unwrap();
     assert!(!session.has_news());
 }
+
+/// The whole log used to be copied back, and both files synced, while writers waited.
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_wait_only_for_what_a_passive_checkpoint_leaves() {
+    let world = World::new();
+    let (host, _clock) = stopped(&world).await;
+    let start = session::start(&host, &world.options, None, &mut None).unwrap();
+    let session::Start::Ready { mut session, .. } = start else { panic!("the chain is known") };
+    let app = open_app(world.db());
+    insert(&app, 10);
+    app.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let outcome = session.checkpoint(CheckpointMode::Blocking, &mut |_, _| {}).unwrap();
+    assert_eq!(outcome, crate::sqlite::CheckpointOutcome::Complete, "nothing is left to wait for");
+    assert_eq!(session.log_frames(), 0);
+}

@@ -1,8 +1,10 @@
 //! Replication end to end on real files, with this process as the application and memory as the store.
 
 mod away;
+mod clock;
 mod continuity;
 mod cycle;
+mod full_disk;
 mod lagging;
 mod maintenance;
 mod mischief;
@@ -225,6 +227,37 @@ async fn a_database_that_appears_later_is_picked_up() {
     settle(&handle).await;
     world.assert_equal(&app).await;
     stop(handle).await;
+}
+
+/// SQLite has the log beside the file that the link leads to. Local state stays beside the link.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_behind_a_link_is_replicated() {
+    let world = World::new();
+    let home = world.dir.path().join("home");
+    os::host().disk.create_dir_all(&home, 0o700).unwrap();
+    let app = open_app(&home.join("real.db"));
+    std::os::unix::fs::symlink("home/real.db", world.db()).unwrap();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    insert(&app, 10);
+    settle(&handle).await;
+    checkpoint(&app, "TRUNCATE");
+    insert(&app, 10);
+    stop(handle).await;
+    world.assert_equal(&app).await;
+    let meta = world.dir.path().join(".app.db-litestream/replicator");
+    assert!(os::host().disk.metadata(&meta).is_ok_and(|meta| meta.is_dir));
+    let handle = world.start();
+    settle(&handle).await;
+    // The link leads elsewhere.
+    let other = open_app(&world.dir.path().join("other.db"));
+    insert(&other, 3);
+    os::host().disk.remove_file(world.db()).unwrap();
+    std::os::unix::fs::symlink("other.db", world.db()).unwrap();
+    settle(&handle).await;
+    stop(handle).await;
+    world.assert_equal(&other).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

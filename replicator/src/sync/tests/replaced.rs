@@ -182,3 +182,57 @@ async fn a_full_copy_that_is_under_way_is_not_called_replicating() {
     settle_equal(&world, &handle, &world.app(), "replaced".to_owned()).await;
     stop(handle).await;
 }
+
+/// It used to be waited for as after a failure, which may be long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_finds_another_file_has_it_opened_at_once() {
+    let mut world = World::new();
+    let app = world.app();
+    let handle = world.start();
+    settle(&handle).await;
+    stop(handle).await;
+    world.options.min_checkpoint_pages = 1;
+    let start = session::start(&os::host(), &world.options, None, &mut None).unwrap();
+    let session::Start::Ready { session, .. } = start else { panic!("the chain is known") };
+    insert(&app, 1);
+    let (options, bucket) = (world.options.clone(), Arc::clone(&world.bucket));
+    let (shared, _status) = task::Shared::new(os::host(), options, bucket, Turns::default());
+    let shared = Arc::new(shared);
+    let mut follower = follow::Follower::new(&shared, session);
+    os::host().disk.remove_file(world.db()).unwrap();
+    assert!(matches!(follower.checkpoint_if_due().await, Ok(Some(follow::Ended::Reopen { .. }))));
+}
+
+/// The space of a deleted file is free only when nobody has it open: it used to be held until there was another.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the test asks the system")]
+async fn a_deleted_database_is_let_go() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    drop(app);
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = os::host().disk.remove_file(&crate::host::with_suffix(world.db(), suffix));
+    }
+    until(&handle, "it is gone", |status| status.state() == State::WaitingForDatabase).await;
+    let is_open = || {
+        let named =
+            std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fd.unwrap().path().read_link().ok());
+        named.into_iter().any(|name| name.to_string_lossy().starts_with(&*world.db().to_string_lossy()))
+    };
+    for _ in 0..100 {
+        if !is_open() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(!is_open(), "its space is free");
+    let app = world.app();
+    insert(&app, 3);
+    settle(&handle).await;
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}

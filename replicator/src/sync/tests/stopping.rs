@@ -1,5 +1,6 @@
 //! What a stop says, and how long it takes, when something is in its way.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex};
@@ -94,18 +95,29 @@ pub(super) struct Hanging {
     gate: Arc<Gate>,
     /// Bytes that it says are free.
     pub(super) available: u64,
+    /// Bytes that fit into a file that is written anew.
+    pub(super) fits: u64,
+    /// Directories that were synced.
+    pub(super) synced: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Hanging {
     pub(super) fn new(host: &crate::host::Host) -> Self {
-        Self { inner: Arc::clone(&host.disk), gate: Arc::default(), available: u64::MAX }
+        Self {
+            inner: Arc::clone(&host.disk),
+            gate: Arc::default(),
+            available: u64::MAX,
+            fits: u64::MAX,
+            synced: Arc::default(),
+        }
     }
 }
 
 impl Disk for Hanging {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         self.gate.pass();
-        self.inner.open(path, mode)
+        let file = self.inner.open(path, mode)?;
+        Ok(if mode == OpenMode::Truncate { Box::new(Bounded { file, fits: self.fits }) } else { file })
     }
     fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
         self.inner.metadata(path)
@@ -132,6 +144,7 @@ impl Disk for Hanging {
         self.inner.lock(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.synced.lock().unwrap().insert(path.to_owned());
         self.inner.sync_dir(path)
     }
     fn set_modified(&self, path: &Path, time: UnixMillis) -> io::Result<()> {
@@ -142,6 +155,33 @@ impl Disk for Hanging {
     }
     fn set_permissions(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
         self.inner.set_permissions(path, mode, uid, gid)
+    }
+}
+
+/// A file on a disk that is soon full.
+struct Bounded {
+    file: Box<dyn DiskFile>,
+    fits: u64,
+}
+
+impl DiskFile for Bounded {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        if offset + data.len() as u64 > self.fits {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write_all_at(data, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+    fn metadata(&self) -> io::Result<FileMetadata> {
+        self.file.metadata()
     }
 }
 
