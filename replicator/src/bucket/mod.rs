@@ -62,6 +62,9 @@ pub enum KeyLayout {
     LtxDirectory,
 }
 
+/// What the keys of a 0.3.x replica begin with, in both layouts.
+pub(crate) const LEGACY_PREFIX: &str = "generations/";
+
 /// Facts about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {

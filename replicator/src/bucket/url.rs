@@ -352,7 +352,7 @@ fn decode(text: &str) -> Result<String> {
 }
 
 /// The shortest equal path, by text alone: no empty, `.` or resolvable `..` parts; an empty path becomes `.`.
-fn clean_path(path: &str) -> String {
+pub(super) fn clean_path(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {

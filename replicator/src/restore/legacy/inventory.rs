@@ -9,11 +9,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::bucket::{Bucket, ObjectInfo};
+use crate::bucket::{Bucket, LEGACY_PREFIX, ObjectInfo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
-
-const PREFIX: &str = "generations/";
 
 /// A listing of generations.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,7 +32,7 @@ pub(super) struct Generation {
 impl Inventory {
     /// Lists all generations. Complete or an error. The other error is that of [`Inventory::parse`].
     pub(in crate::restore) async fn list(bucket: &dyn Bucket) -> Result<(Self, Option<Error>)> {
-        Ok(Self::parse(bucket.list(PREFIX, None).await?))
+        Ok(Self::parse(bucket.list(LEGACY_PREFIX, None).await?))
     }
 
     /// Sorts objects by what their names say. The error is a `Corrupt` for the first name that looks like data but
@@ -116,7 +114,7 @@ enum Part {
 
 impl Name {
     fn parse(key: &str) -> Option<Self> {
-        let mut parts = key.strip_prefix(PREFIX)?.split('/');
+        let mut parts = key.strip_prefix(LEGACY_PREFIX)?.split('/');
         let (generation, folder, file) = (parts.next()?, parts.next()?, parts.next()?);
         if parts.next().is_some() || generation.len() != 16 || !is_lower_hex(generation) {
             return None;
