@@ -344,22 +344,28 @@ fn glob(at: &At<String>, report: &Report) -> Option<FilePattern> {
     }
 }
 
-/// No two entries may share a database, its local state, or a place in a store.
+/// No two entries may share a database, its local state, or a place in a store. (Directories may share a place: what
+/// counts there is the name of each database, which is looked at when it is started.)
 fn check_distinct(entries: &[(u64, Entry)], report: &Report) {
-    let mut seen: BTreeMap<(&str, String), u64> = BTreeMap::new();
+    let mut seen: BTreeMap<(&str, String), (u64, bool)> = BTreeMap::new();
     for (line, entry) in entries {
-        let claims = match entry {
-            Entry::Database(database) => vec![
-                ("database", database.options.db.display().to_string()),
-                ("meta-path", database.options.meta_dir.display().to_string()),
-                ("replica", location(&database.replica.settings)),
-            ],
+        let (claims, is_directory) = match entry {
+            Entry::Database(database) => {
+                let options = &database.options;
+                let claims = vec![
+                    ("database", options.db.display().to_string()),
+                    ("meta-path", options.meta_dir.display().to_string()),
+                    ("replica", location(&database.replica.settings)),
+                ];
+                (claims, false)
+            }
             Entry::Directory(directory) => {
-                vec![("replica", location(&directory.template.replica.settings))]
+                (vec![("replica", location(&directory.template.replica.settings))], true)
             }
         };
         for (what, place) in claims {
-            if let Some(other) = seen.insert((what, place.clone()), *line) {
+            let before = seen.insert((what, place.clone()), (*line, is_directory));
+            if let Some((other, _)) = before.filter(|(_, other)| !(is_directory && *other)) {
                 let message = format!(
                     "uses the {what} {place}, as line {other} does; they would destroy each other's data"
                 );

@@ -242,6 +242,20 @@ fn databases_of_a_directory_have_their_own_places() {
     assert_eq!(s3.path, "x.db");
 }
 
+/// What each of their databases is called in the replica tells them apart.
+#[test]
+fn directories_may_share_a_replica() {
+    let one = |dir: &str, pattern: &str| {
+        format!("- dir: {dir}\n  pattern: '{pattern}'\n  replica: {{url: 's3://b/base'}}\n")
+    };
+    for (dir, pattern) in [("/d", "*.sqlite"), ("/e", "*.db")] {
+        let config = accept(&format!("dbs:\n{}{}", one("/d", "*.db"), one(dir, pattern)));
+        assert_eq!(config.databases.len(), 2);
+    }
+    let database = "- path: /x.db\n  replica: {url: 's3://b/base'}\n";
+    assert!(refuse(&format!("dbs:\n{database}{}", one("/d", "*.db"))).contains("uses the replica"));
+}
+
 #[test]
 fn an_endpoint_that_is_not_written_comes_from_the_environment() {
     let mut environment = environment();
