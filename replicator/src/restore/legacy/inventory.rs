@@ -29,6 +29,13 @@ pub(super) struct Generation {
     pub segments: BTreeMap<(u64, u64), ObjectInfo>,
 }
 
+impl Generation {
+    /// All its objects.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &ObjectInfo> {
+        self.snapshots.values().chain(self.segments.values())
+    }
+}
+
 impl Inventory {
     /// Lists all generations. Complete or an error. The other error is that of [`Inventory::parse`].
     pub(in crate::restore) async fn list(bucket: &dyn Bucket) -> Result<(Self, Option<Error>)> {
@@ -86,10 +93,16 @@ impl Inventory {
 
     /// When the last object of any kind was written.
     pub(in crate::restore) fn newest_object(&self) -> Option<UnixMillis> {
-        let all = self.generations.values();
-        all.flat_map(|generation| generation.snapshots.values().chain(generation.segments.values()))
-            .filter_map(|object| object.modified)
-            .max()
+        self.last_written().map(|(_, time)| time)
+    }
+
+    /// The generation that was written to last, and when.
+    pub(in crate::restore) fn last_written(&self) -> Option<(&str, UnixMillis)> {
+        let written =
+            |generation: &Generation| generation.objects().filter_map(|object| object.modified).max();
+        let all = self.generations.iter();
+        all.filter_map(|(name, generation)| Some((name.as_str(), written(generation)?)))
+            .max_by_key(|&(_, time)| time)
     }
 
     /// When the last snapshot at or before `time` was written.
