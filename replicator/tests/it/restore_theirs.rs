@@ -1,7 +1,7 @@
 //! Litestream replicated; the product restores every point in time of it.
 
 use conformance::compare;
-use conformance::replica::{Embedded, Replica};
+use conformance::replica::{Directory, Embedded, Replica};
 use conformance::site::Site;
 use conformance::witness::{Replicator, V0_3_13, V0_5_15, V0_5_17};
 use jiff::Timestamp;
@@ -138,4 +138,22 @@ fn from_litestream_0_3_13_at_the_root_and_below_a_path_with_a_slash() {
         let state = compare::judge(&scene.path("out.db"), &scene.history, scene.history.committed()).unwrap();
         assert_eq!(state.seq, scene.history.committed());
     }
+}
+
+/// Litestream takes the URL as it is escaped for the name of the directory.
+#[test]
+fn from_a_file_url_that_names_another_directory_to_litestream() {
+    let mut scene = Scene::calm(30);
+    let mut site = Site::directory(&scene.path("My Backups"));
+    site.store = Box::new(Directory::new(&scene.path("My%20Backups")));
+    let url = site.url.clone();
+    site.lines = vec![format!("url: {url}")];
+    replicate(&scene.litestream(V0_5_17), &mut scene, &site, &[]);
+    let product = product(&scene);
+    let said = product.restore(&site, &scene.path("out.db"), &["-if-replica-exists"]).unwrap();
+    assert_eq!(said.code, Some(1), "{}", said.output);
+    assert!(said.output.contains("My%20Backups"), "{}", said.output);
+    site.url = url.replace(' ', "%20");
+    let state = scene.restore_and_judge(&product, &site, &[]).unwrap();
+    assert_eq!(state.seq, scene.history.committed());
 }
