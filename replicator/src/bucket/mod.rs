@@ -17,6 +17,11 @@ mod behaviour;
 
 pub use open::{Environment, Opener, open};
 
+/// How any web server is reached: shared with heartbeats.
+pub(crate) mod web {
+    pub(crate) use super::s3::http::{Proxies, Target, address, reach};
+}
+
 use std::ops::Range;
 
 use async_trait::async_trait;

@@ -12,7 +12,7 @@ use super::directory::DirectoryBucket;
 use super::observer::RequestObserver;
 use super::s3::Registry;
 use super::settings::Settings;
-use super::{Bucket, url};
+use super::{Bucket, url, web};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
 
@@ -71,6 +71,14 @@ impl Opener {
     pub fn observed_by(mut self, observer: Arc<dyn RequestObserver>) -> Self {
         self.observer = Some(observer);
         self
+    }
+
+    /// The proxies that the environment names.
+    ///
+    /// # Errors
+    /// For one that cannot be used.
+    pub(crate) fn proxies(&self) -> Result<web::Proxies> {
+        web::Proxies::from_environment(&self.environment)
     }
 
     /// A variable of the environment that is set and not empty.

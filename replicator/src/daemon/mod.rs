@@ -18,7 +18,7 @@ mod watch;
 use std::collections::BTreeSet;
 
 use crate::bucket::Opener;
-use crate::config::{Config, Directory, Entry};
+use crate::config::{self, Config, Directory, Entry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{BoxFuture, Host};
 use crate::observe::{Board, Heartbeat, Server};
@@ -204,20 +204,26 @@ impl Daemon {
             }
         }
         if let Some(heartbeat) = &config.heartbeat {
-            match heartbeat.url.parse() {
-                Ok(url) => {
-                    let heartbeat = Heartbeat {
-                        url,
-                        interval: heartbeat.interval,
-                        board: self.board.clone(),
-                        clock: self.host.clock.clone(),
-                        dial: self.host.dial.clone(),
-                    };
+            match self.heartbeat(heartbeat) {
+                Ok(heartbeat) => {
                     tokio::spawn(heartbeat.run());
                 }
-                Err(error) => tracing::error!(%error, "heartbeat-url is not a URL"),
+                Err(error) => tracing::error!(%error, "cannot send heartbeats"),
             }
         }
+    }
+
+    fn heartbeat(&self, settings: &config::Heartbeat) -> Result<Heartbeat> {
+        let url = settings.url.parse();
+        Ok(Heartbeat {
+            url: url
+                .map_err(|error| Error::with_source(ErrorKind::Usage, "heartbeat-url is not a URL", error))?,
+            interval: settings.interval,
+            board: self.board.clone(),
+            clock: self.host.clock.clone(),
+            dial: self.host.dial.clone(),
+            proxies: self.opener.proxies()?,
+        })
     }
 
     /// Waits for what happens, until it is time to stop.

@@ -16,7 +16,7 @@ mod delete;
 mod dialect;
 mod failure;
 mod headers;
-mod http;
+pub(super) mod http;
 mod list;
 mod publish;
 mod read;
