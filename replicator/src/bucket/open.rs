@@ -90,7 +90,8 @@ impl Opener {
     /// Opens a bucket, without a request to it.
     ///
     /// # Errors
-    /// `Usage` for contradictory settings and a directory that Litestream has elsewhere; what reading a key file or certificates gives.
+    /// `Usage` for contradictory settings, and for a directory that Litestream has elsewhere; what reading a key file or
+    /// certificates gives.
     pub async fn open(&self, settings: &Settings) -> Result<Arc<dyn Bucket>> {
         match settings {
             Settings::Directory(settings) => {
@@ -102,9 +103,7 @@ impl Opener {
             }
         }
     }
-}
 
-impl Opener {
     /// A directory that is not there, while the one that Litestream makes of its URL is: "no backup" would be untrue.
     async fn refuse_if_litestream_is_elsewhere(&self, path: &Path) -> Result<()> {
         let Some(stored) = url::as_litestream_stores(path) else { return Ok(()) };

@@ -73,8 +73,11 @@ impl Listing {
         }
     }
 
-    /// To an error that says that the LTX files do not have a state, adds what lies beside them.
-    pub(super) fn offer_legacy(&self, failure: Failure) -> Failure {
+    /// To an error that says that the LTX files have no state of a time, adds what lies beside them.
+    pub(super) fn offer_legacy(&self, failure: Failure, target: Target) -> Failure {
+        if !matches!(target, Target::Timestamp(_)) {
+            return failure;
+        }
         match (failure, self.legacy.last_written()) {
             (Failure::Failed(error), Some((generation, time))) if error.kind() == ErrorKind::NotFound => {
                 Failure::Failed(Error::new(

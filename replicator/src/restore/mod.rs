@@ -184,7 +184,7 @@ impl Context<'_> {
                 // A stale listing can go on naming what is gone. One 404 alone may be a hiccup.
                 listing.files.retain(|file| vanished.get(&file.key).is_none_or(|&times| times < 2));
                 let result = ltx::restore(self, &listing.files, ltx, started).await;
-                result.map_err(|failure| listing.offer_legacy(failure))
+                result.map_err(|failure| listing.offer_legacy(failure, self.options.target))
             }
         }
     }

@@ -73,7 +73,8 @@ pub(super) fn candidates(inventory: &Inventory, want: &Want) -> Vec<Choice> {
 /// A generation that was written to after the last object of `newest`, within the time that is wanted, and has no snapshot
 /// to begin with: what it held is lost, and was newer.
 pub(super) fn lost<'a>(inventory: &'a Inventory, want: &Want, newest: &Choice) -> Option<&'a str> {
-    let is_newer = |object: &ObjectInfo| want.is_in_time(object) && object.modified > newest.written();
+    let written = newest.written();
+    let is_newer = |object: &ObjectInfo| want.is_in_time(object) && object.modified > written;
     inventory
         .generations
         .iter()
