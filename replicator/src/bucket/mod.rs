@@ -17,6 +17,11 @@ mod behaviour;
 
 pub use open::{Environment, Opener, open};
 
+/// How any web server is reached: shared with heartbeats.
+pub(crate) mod web {
+    pub(crate) use super::s3::http::{Proxies, Target, address, reach};
+}
+
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -61,6 +66,9 @@ pub enum KeyLayout {
     /// `<path>/ltx/9/<name>`: file and all others.
     LtxDirectory,
 }
+
+/// What the keys of a 0.3.x replica begin with, in both layouts.
+pub(crate) const LEGACY_PREFIX: &str = "generations/";
 
 /// Facts about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,14 +5,15 @@
 //! does, with its retries.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::Bucket;
 use super::directory::DirectoryBucket;
 use super::observer::RequestObserver;
 use super::s3::Registry;
 use super::settings::Settings;
-use crate::error::Result;
+use super::{Bucket, url, web};
+use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
 
 /// What the process environment says about credentials, certificates and proxies. Passed in, so that a simulation
@@ -72,6 +73,14 @@ impl Opener {
         self
     }
 
+    /// The proxies that the environment names.
+    ///
+    /// # Errors
+    /// For one that cannot be used.
+    pub(crate) fn proxies(&self) -> Result<web::Proxies> {
+        web::Proxies::from_environment(&self.environment)
+    }
+
     /// A variable of the environment that is set and not empty.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<String> {
@@ -81,14 +90,41 @@ impl Opener {
     /// Opens a bucket, without a request to it.
     ///
     /// # Errors
-    /// `Usage` for contradictory settings; what reading a key file or certificates gives.
+    /// `Usage` for contradictory settings, and for a directory that Litestream has elsewhere; what reading a key file or
+    /// certificates gives.
     pub async fn open(&self, settings: &Settings) -> Result<Arc<dyn Bucket>> {
         match settings {
-            Settings::Directory(settings) => Ok(Arc::new(DirectoryBucket::new(&self.host, settings))),
+            Settings::Directory(settings) => {
+                self.refuse_if_litestream_is_elsewhere(&settings.path).await?;
+                Ok(Arc::new(DirectoryBucket::new(&self.host, settings)))
+            }
             Settings::S3(settings) => {
                 self.s3.open(&self.host, &self.environment, self.observer.as_ref(), settings).await
             }
         }
+    }
+
+    /// A directory that is not there, while the one that Litestream makes of its URL is: "no backup" would be untrue.
+    async fn refuse_if_litestream_is_elsewhere(&self, path: &Path) -> Result<()> {
+        let Some(stored) = url::as_litestream_stores(path) else { return Ok(()) };
+        let (disk, here, there) = (Arc::clone(&self.host.disk), path.to_owned(), stored.clone());
+        let is_elsewhere = move || {
+            let absent =
+                disk.metadata(&here).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+            absent && disk.metadata(&there).is_ok()
+        };
+        if !self.host.blocking(is_elsewhere).await {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Usage,
+            format!(
+                "{} does not exist, but {} does, which is where Litestream stores what a file:// URL with the former path \
+                 names: write file://{1}, or make the former directory if the latter is not the replica",
+                path.display(),
+                stored.display()
+            ),
+        ))
     }
 }
 

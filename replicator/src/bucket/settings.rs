@@ -44,7 +44,7 @@ pub struct S3Settings {
     /// Bucket name or access-point ARN.
     pub bucket: String,
     /// Text before every key, joined with `/` exactly as given: with an empty path keys begin with `/`, as
-    /// Litestream's do.
+    /// Litestream's do. (Keys of 0.3.x replicas are the exception: they are joined with the path as one cleans paths.)
     pub path: String,
     /// Region; absent means: from the ARN, else asked of AWS, else `us-east-1` on a custom endpoint.
     pub region: Option<String>,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 
@@ -81,6 +81,35 @@ fn parse_file(rest: &str) -> ReplicaUrl {
         ignored: Vec::new(),
         names_aws: false,
     }
+}
+
+/// The directory that Litestream means by a `file` URL with this path, if that is another: it takes the URL as Go prints
+/// it, escapes and all.
+pub(super) fn as_litestream_stores(path: &Path) -> Option<PathBuf> {
+    let text = path.to_str()?;
+    // What follows `#` is a part of its own.
+    let parts: Option<Vec<String>> = text.splitn(2, '#').map(go_escaped).collect();
+    let stored = parts?.join("#");
+    (stored != text).then(|| PathBuf::from(stored))
+}
+
+/// As Go prints a part of a URL: as it is, unless it holds something that must be escaped. `None` if Go refuses it.
+fn go_escaped(part: &str) -> Option<String> {
+    const PLAIN: &[u8] = b"-_.~$&+,/:;=@";
+    const TOLERATED: &[u8] = b"!'()*[]%";
+    let is = |byte: u8, others: &[u8]| byte.is_ascii_alphanumeric() || others.contains(&byte);
+    let escapes = part.split('%').skip(1);
+    let is_escape =
+        |rest: &str| rest.get(..2).is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+    if part.contains('?') || !escapes.into_iter().all(is_escape) {
+        return None;
+    }
+    if part.bytes().all(|byte| is(byte, PLAIN) || TOLERATED.contains(&byte)) {
+        return Some(part.to_owned());
+    }
+    let escaped =
+        |byte: u8| if is(byte, PLAIN) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    Some(percent_decode_str(part).map(escaped).collect())
 }
 
 fn parse_s3(rest: &str) -> Result<ReplicaUrl> {
@@ -352,7 +381,7 @@ fn decode(text: &str) -> Result<String> {
 }
 
 /// The shortest equal path, by text alone: no empty, `.` or resolvable `..` parts; an empty path becomes `.`.
-fn clean_path(path: &str) -> String {
+pub(super) fn clean_path(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {

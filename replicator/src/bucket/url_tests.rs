@@ -29,6 +29,24 @@ fn file_urls() {
     }
 }
 
+/// As Litestream 0.5.17 was seen to name directories.
+#[test]
+fn file_urls_as_litestream_stores_them() {
+    for (path, stored) in [
+        ("/plain/a.db", None),
+        ("/a(x)/~b_c!", None),
+        ("/b%20c", None),
+        ("/My Backups", Some("/My%20Backups")),
+        ("/é(x)", Some("/%C3%A9%28x%29")),
+        ("/c%20d e", Some("/c%20d%20e")),
+        ("/f+g h&[i]", Some("/f+g%20h&%5Bi%5D")),
+        ("/q#r s", Some("/q#r%20s")),
+        ("/50% off", None),
+    ] {
+        assert_eq!(as_litestream_stores(Path::new(path)), stored.map(PathBuf::from), "{path}");
+    }
+}
+
 /// URL → bucket, path, region, endpoint, path style.
 type Row =
     (&'static str, &'static str, &'static str, Option<&'static str>, Option<&'static str>, Option<bool>);

@@ -2,10 +2,16 @@
 //!
 //! `-word`, `--word`, `-word=value` and `-word value` are the same; a boolean takes a value only after `=`. Pure.
 //! Unlike Go, flags may also follow positional arguments.
+//!
+//! An empty text is what Litestream's flags hold if they are not given, so start scripts pass `-timestamp "$TIME"`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::{ArgAction, Command};
+
+/// Flags whose empty value means that they are not given; those of the others are refused, as by Litestream.
+const EMPTY_IS_NONE: [&str; 7] =
+    ["--config", "--exec", "--generation", "--log-level", "--replica", "--timestamp", "-o"];
 
 /// Rewrites the arguments after the program's name. The first of them is the command. What is not known is left for
 /// clap to complain about.
@@ -41,14 +47,9 @@ pub fn normalise(arguments: Vec<OsString>, root: &Command) -> Result<Vec<OsStrin
             arg.get_long() == Some(name) || arg.get_short().is_some_and(|c| name == c.to_string())
         });
         match (known.map(|arg| arg.get_action().takes_values()), inline) {
-            (Some(true), Some(value)) => normal.push(format!("{dashed}={value}").into()),
+            (Some(true), Some(value)) => push_value(&mut normal, &dashed, value.as_ref()),
             (Some(true), None) => match rest.next() {
-                // Joined, so that clap does not take a value such as `-1` for a flag.
-                Some(value) => {
-                    let mut joined = OsString::from(format!("{dashed}="));
-                    joined.push(value);
-                    normal.push(joined);
-                }
+                Some(value) => push_value(&mut normal, &dashed, &value),
                 None => normal.push(dashed.into()),
             },
             (Some(false), Some(value)) if is_switch(known) => match go_bool(value) {
@@ -61,6 +62,18 @@ pub fn normalise(arguments: Vec<OsString>, root: &Command) -> Result<Vec<OsStrin
         }
     }
     Ok(normal)
+}
+
+/// Adds a flag with its value. An empty one takes back what was given before.
+fn push_value(normal: &mut Vec<OsString>, dashed: &str, value: &OsStr) {
+    // Joined, so that clap does not take a value such as `-1` for a flag.
+    let mut joined = OsString::from(format!("{dashed}="));
+    if value.is_empty() && EMPTY_IS_NONE.contains(&dashed) {
+        normal.retain(|argument| !argument.as_encoded_bytes().starts_with(joined.as_encoded_bytes()));
+    } else {
+        joined.push(value);
+        normal.push(joined);
+    }
 }
 
 fn is_switch(arg: Option<&clap::Arg>) -> bool {
@@ -115,6 +128,9 @@ mod tests {
             (&["replicate", "--", "-config"], "replicate -- -config"),
             (&["wal", "-level", "all", "-"], "wal --level=all -"),
             (&["restore", "-unknown=1", "x"], "restore --unknown=1 x"),
+            (&["restore", "-config", "a", "-config", "", "-timestamp=", "-o", "", "db"], "restore db"),
+            (&["replicate", "-exec", "", "-log-level", ""], "replicate"),
+            (&["restore", "-replica", "", "--generation=", "-txid", "", "db"], "restore --txid= db"),
             (&["restore", "-help"], "restore --help"),
             (&["-help"], "--help"),
             (&["nonsense", "-x"], "nonsense -x"),

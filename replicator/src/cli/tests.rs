@@ -206,6 +206,33 @@ fn the_configuration_file_comes_from_the_environment_too() {
     assert!(line(&["reset", "app.db"]).stdout.contains("elsewhere"));
 }
 
+/// As in Litestream: a start script passes on variables that may be empty.
+#[test]
+fn an_empty_value_means_that_the_flag_is_not_given() {
+    let scene = scene();
+    let dir = scene.path();
+    let restore = ["restore", "-config", "litestream.yml", "-dry-run", "app.db"];
+    let all =
+        [&restore[..4], &["-o", "", "-timestamp", "", "-replica=", "--generation", "", "app.db"]].concat();
+    assert_eq!(run_in(dir, &all), run_in(dir, &restore));
+    let overridden = [&restore[..4], &["-replica", "other", "-replica", "", "app.db"]].concat();
+    assert_eq!(run_in(dir, &overridden), run_in(dir, &restore));
+
+    let environment = environment(&[("LITESTREAM_CONFIG", "litestream.yml")], dir);
+    let line = |words: &[&str]| run(words.iter().map(OsString::from).collect(), &environment);
+    assert_eq!(line(&["databases", "-config", ""]), line(&["databases"]));
+    assert_eq!(line(&["status", ""]), line(&["status"]));
+    assert!(line(&["databases"]).stdout.contains("app.db") && line(&["status"]).stdout.contains("app.db"));
+    let url = format!("file://{}", dir.join("backup/app").display());
+    assert_eq!(line(&["ltx", "-config", "", &url]), line(&["ltx", &url]));
+
+    for strict in ["-txid", "-integrity-check", "-index", "-parallelism"] {
+        let outcome = run_in(dir, &[&restore[..4], &[strict, "", "app.db"]].concat());
+        assert!(outcome.stderr.contains("Error: "), "{strict}: {}", outcome.stderr);
+        assert_ne!(outcome, run_in(dir, &restore), "{strict}");
+    }
+}
+
 /// All flags there are. That each acts is shown by the tests above, and by `tests/it/service.rs` and
 /// `tests/it/restore_command.rs` for those of `replicate` and `restore`.
 const FLAGS: &[(&str, &[&str])] = &[

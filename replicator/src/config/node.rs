@@ -68,6 +68,10 @@ pub fn parse(text: &str) -> Result<Node> {
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         with_snippet: false,
+        // Nobody reads comments, and the parser keeps only a few while it looks ahead.
+        emit_comments: false,
+        // One anchor may serve every entry; what it expands to is limited all the same.
+        budget: serde_saphyr::budget! { enforce_alias_anchor_ratio: false },
     };
     let tree: Spanned<Typed> =
         serde_saphyr::from_str_with_options(text, options).map_err(|error| syntax_error(&error))?;
@@ -255,6 +259,29 @@ mod tests {
         let Value::Mapping(copied) = &found[2].node.value else { panic!("{found:?}") };
         assert_eq!(copied[0].node.value, Value::Scalar("012".to_owned()));
         assert_eq!((found[3].key.as_str(), found[4].key.as_str()), ("a", "a"));
+    }
+
+    #[test]
+    fn one_anchor_may_be_used_by_every_entry() {
+        let mut text = String::from("base: &base {region: x}\nall:\n");
+        for _ in 0..1000 {
+            text.push_str("- *base\n");
+        }
+        let Value::Sequence(items) = &entries(&text)[1].node.value else { panic!("{text}") };
+        assert_eq!(items.len(), 1000);
+        // But not without bound, neither in values nor in bytes.
+        let wide = format!("base: &base [{}]\n", vec!["x"; 1000].join(","));
+        let long = format!("base: &base {}\n", "x".repeat(1 << 20));
+        for base in [wide, long] {
+            assert!(parse(&format!("{base}all: [{}]\n", vec!["*base"; 5000].join(","))).is_err());
+        }
+    }
+
+    #[test]
+    fn any_number_of_lines_may_be_commented_out() {
+        let text = format!("dbs:\n{}- path: a\n", "#- path: b\n".repeat(5000));
+        let Value::Sequence(items) = &entries(&text)[0].node.value else { panic!() };
+        assert_eq!((items.len(), items[0].line), (1, 5002));
     }
 
     #[test]

@@ -202,10 +202,18 @@ impl RawReplica {
     }
 }
 
+/// Whether two values, as far as both are written, are the same.
+fn is_absent_or_equal<T: PartialEq>(a: Option<&At<T>>, b: Option<&At<T>>) -> bool {
+    a.zip(b).is_none_or(|(a, b)| a.value == b.value)
+}
+
 impl RawS3 {
     fn inherit(&mut self, top: &Self) {
-        // A key pair is inherited as a whole: half of one and half of another never fit.
-        if self.access_key_id.is_none() && self.secret_access_key.is_none() {
+        // Half of one pair and half of another never fit, so a half is inherited only beside an equal one.
+        let is_whole = self.access_key_id.is_some() && self.secret_access_key.is_some();
+        let fits = is_absent_or_equal(self.access_key_id.as_ref(), top.access_key_id.as_ref())
+            && is_absent_or_equal(self.secret_access_key.as_ref(), top.secret_access_key.as_ref());
+        if !is_whole && fits {
             inherit!(self, top, access_key_id, secret_access_key, session_token);
         }
         if self.sse_customer_key.is_none() && self.sse_customer_key_path.is_none() {

@@ -195,13 +195,7 @@ fn check_path_or_dir(raw: &RawDatabase, report: &Report) -> Option<()> {
             None
         }
         (Some(_), None) => {
-            let places = |at: &Option<At<bool>>| at.as_ref().map(|at| (at.line, at.key.clone()));
-            let texts = |at: &Option<At<String>>| at.as_ref().map(|at| (at.line, at.key.clone()));
-            let only_dir =
-                [texts(&raw.pattern), texts(&raw.meta_dir), places(&raw.recursive), places(&raw.watch)];
-            for (line, key) in only_dir.into_iter().flatten() {
-                report.error(Some(line), &key, "can only be used with dir, not with path");
-            }
+            check_keys_of_dir(raw, report);
             Some(())
         }
         (None, Some(dir)) => {
@@ -218,6 +212,24 @@ fn check_path_or_dir(raw: &RawDatabase, report: &Report) -> Option<()> {
             }
             Some(())
         }
+    }
+}
+
+/// What only a directory has, beside a path. What would be missed is refused; the rest is harmless.
+fn check_keys_of_dir(raw: &RawDatabase, report: &Report) {
+    fn place<T>(at: Option<&At<T>>) -> Option<(u64, &str)> {
+        at.map(|at| (at.line, at.key.as_str()))
+    }
+    let (watch, no_watch) = match raw.watch.as_ref() {
+        Some(at) if at.value => (place(Some(at)), None),
+        at => (None, place(at)),
+    };
+    for (line, key) in [place(raw.meta_dir.as_ref()), watch].into_iter().flatten() {
+        report.error(Some(line), key, "can only be used with dir, not with path");
+    }
+    let harmless = [place(raw.pattern.as_ref()), place(raw.recursive.as_ref()), no_watch];
+    for (line, key) in harmless.into_iter().flatten() {
+        report.warn(Some(line), key, "has no effect beside path: it is for dir");
     }
 }
 
@@ -344,22 +356,28 @@ fn glob(at: &At<String>, report: &Report) -> Option<FilePattern> {
     }
 }
 
-/// No two entries may share a database, its local state, or a place in a store.
+/// No two entries may share a database, its local state, or a place in a store. (Directories may share a place: what
+/// counts there is the name of each database, which is looked at when it is started.)
 fn check_distinct(entries: &[(u64, Entry)], report: &Report) {
-    let mut seen: BTreeMap<(&str, String), u64> = BTreeMap::new();
+    let mut seen: BTreeMap<(&str, String), (u64, bool)> = BTreeMap::new();
     for (line, entry) in entries {
-        let claims = match entry {
-            Entry::Database(database) => vec![
-                ("database", database.options.db.display().to_string()),
-                ("meta-path", database.options.meta_dir.display().to_string()),
-                ("replica", location(&database.replica.settings)),
-            ],
+        let (claims, is_directory) = match entry {
+            Entry::Database(database) => {
+                let options = &database.options;
+                let claims = vec![
+                    ("database", options.db.display().to_string()),
+                    ("meta-path", options.meta_dir.display().to_string()),
+                    ("replica", location(&database.replica.settings)),
+                ];
+                (claims, false)
+            }
             Entry::Directory(directory) => {
-                vec![("replica", location(&directory.template.replica.settings))]
+                (vec![("replica", location(&directory.template.replica.settings))], true)
             }
         };
         for (what, place) in claims {
-            if let Some(other) = seen.insert((what, place.clone()), *line) {
+            let before = seen.insert((what, place.clone()), (*line, is_directory));
+            if let Some((other, _)) = before.filter(|(_, other)| !(is_directory && *other)) {
                 let message = format!(
                     "uses the {what} {place}, as line {other} does; they would destroy each other's data"
                 );

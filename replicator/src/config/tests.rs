@@ -243,6 +243,59 @@ fn databases_of_a_directory_have_their_own_places() {
 }
 
 #[test]
+fn what_only_a_directory_has_is_harmless_beside_a_path() {
+    let text = |key: &str| format!("dbs:\n- path: a\n  {key}\n  replica: {{path: /r}}\n");
+    for key in ["recursive: true", "recursive: false", "pattern: '*.db'", "watch: false"] {
+        let name = key.split(':').next().unwrap();
+        let expected = format!("line 3: dbs[0].{name}: has no effect beside path: it is for dir");
+        assert_eq!(warnings(&text(key)), expected);
+    }
+    for key in ["watch: true", "meta-dir: /m"] {
+        assert!(refuse(&text(key)).contains("line 3: "), "{key}");
+    }
+}
+
+/// Each half of a pair may stand where it likes, as long as no half is there twice.
+#[test]
+fn a_pair_of_keys_may_be_written_in_two_places() {
+    let keys = |top: &str, own: &str| {
+        let text = format!("{top}\ndbs:\n- path: a\n  replica: {{url: 's3://b/p', {own}}}\n");
+        read(&text).map(|config| match &only_database(&config).replica.settings {
+            Settings::S3(s3) => [
+                s3.access_key_id.clone(),
+                s3.secret_access_key.as_ref().map(|secret| secret.expose().to_owned()),
+                s3.session_token.as_ref().map(|token| token.expose().to_owned()),
+            ]
+            .map(Option::unwrap_or_default),
+            Settings::Directory(_) => panic!(),
+        })
+    };
+    let (id, secret) = ("access-key-id: AKIA", "secret-access-key: hush");
+    assert_eq!(keys(secret, id).unwrap(), ["AKIA", "hush", ""]);
+    assert_eq!(keys(id, secret).unwrap(), ["AKIA", "hush", ""]);
+    let all = format!("{id}\n{secret}\nsession-token: t");
+    assert_eq!(keys(&all, id).unwrap(), ["AKIA", "hush", "t"]);
+    assert_eq!(keys(&all, "access-key-id: B, secret-access-key: c").unwrap(), ["B", "c", ""]);
+    for (top, own) in [(&*all, "access-key-id: OTHER"), (&*all, "secret-access-key: other"), ("", id)] {
+        assert!(keys(top, own).unwrap_err().to_string().contains("beside it"), "{own}");
+    }
+}
+
+/// What each of their databases is called in the replica tells them apart.
+#[test]
+fn directories_may_share_a_replica() {
+    let one = |dir: &str, pattern: &str| {
+        format!("- dir: {dir}\n  pattern: '{pattern}'\n  replica: {{url: 's3://b/base'}}\n")
+    };
+    for (dir, pattern) in [("/d", "*.sqlite"), ("/e", "*.db")] {
+        let config = accept(&format!("dbs:\n{}{}", one("/d", "*.db"), one(dir, pattern)));
+        assert_eq!(config.databases.len(), 2);
+    }
+    let database = "- path: /x.db\n  replica: {url: 's3://b/base'}\n";
+    assert!(refuse(&format!("dbs:\n{database}{}", one("/d", "*.db"))).contains("uses the replica"));
+}
+
+#[test]
 fn an_endpoint_that_is_not_written_comes_from_the_environment() {
     let mut environment = environment();
     let endpoint = |settings: &Settings| match settings {

@@ -40,6 +40,8 @@ struct Member {
     stop_timeout: Duration,
     /// What its path stood for when it was started.
     identity: Identity,
+    /// Where it is replicated to.
+    location: String,
 }
 
 impl Fleet {
@@ -101,9 +103,11 @@ impl Fleet {
     async fn try_start(&self, database: &Database) -> Result<Member> {
         let identity = self.identity(&database.options.db).await?;
         let bucket = self.open(database).await?;
+        let location = bucket.location();
+        self.check_place(&database.options.db, &location)?;
         let options = database.options.clone();
         tracing::info!(
-            path = %options.db.display(), r#type = bucket.kind(), to = bucket.location(),
+            path = %options.db.display(), r#type = bucket.kind(), to = location,
             sync_interval = format_duration(options.sync_interval), "replicating to"
         );
         let stop_timeout = options.shutdown_timeout;
@@ -111,7 +115,23 @@ impl Fleet {
         let upkeep = handle.upkeep();
         let level0 = Arc::new(move |now| upkeep.level0_files(now));
         self.board.add(database.options.db.clone(), handle.status(), level0);
-        Ok(Member { handle, stop_timeout, identity })
+        Ok(Member { handle, stop_timeout, identity, location })
+    }
+
+    /// A place for a replica must not be that of another: directories may share one, and hold files of the same name.
+    fn check_place(&self, path: &Path, location: &str) -> Result<()> {
+        match self.members.iter().find(|(_, member)| member.location == location) {
+            None => Ok(()),
+            Some((other, _)) => Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "{} would be replicated to {location}, as {} is; they would destroy each other's data: give one \
+                     of the two another path in the store",
+                    path.display(),
+                    other.display()
+                ),
+            )),
+        }
     }
 
     /// What a path stands for. It must not be a second name of a member's file.

@@ -20,7 +20,7 @@ pub enum Event {
 pub enum Action {
     /// Go on.
     Continue,
-    /// Pass the signal on to the child, and wait for its end.
+    /// Pass the signal on to the child, and wait for its end, if that is what it does.
     Forward(Signal),
     /// Begin the final sync.
     Stop,
@@ -33,6 +33,8 @@ pub enum Action {
 pub struct Lifecycle {
     child: Child,
     asked: Option<Signal>,
+    /// The child was sent a hangup.
+    hung_up: bool,
     stopping: bool,
 }
 
@@ -51,9 +53,13 @@ impl Lifecycle {
     }
 
     /// Decides. The first signal stops gracefully, the second at once; the child's end is always followed by a
-    /// final sync.
+    /// final sync. What a hangup means is for a running child to say: it may end, or read its configuration again.
     pub fn on(&mut self, event: Event) -> Action {
         match event {
+            Event::Signal(Signal::Hangup) if self.child == Child::Running => {
+                self.hung_up = true;
+                Action::Forward(Signal::Hangup)
+            }
             Event::Signal(_) if self.asked.is_some() => Action::Abort,
             Event::Signal(signal) => {
                 self.asked = Some(signal);
@@ -78,12 +84,12 @@ impl Lifecycle {
     }
 
     /// Exit code of the process: the child's, if it failed; else whether the replicas are equal to the databases.
-    /// A child that was ended by the signal that ended us did not fail.
+    /// A child that was ended by a signal that we passed on did not fail.
     #[must_use]
     pub fn exit_code(&self, in_sync: bool) -> u8 {
         let child = match self.child {
             Child::Exited(ChildExit::Code(code)) => code,
-            Child::Exited(ChildExit::Signal(number)) if self.asked.map(Signal::number) == Some(number) => 0,
+            Child::Exited(ChildExit::Signal(number)) if self.was_passed_on(number) => 0,
             Child::Exited(ChildExit::Signal(number)) => u8::try_from(number + 128).unwrap_or(1),
             Child::None | Child::Running => 0,
         };
@@ -92,6 +98,11 @@ impl Lifecycle {
             (0, false) => 1,
             (code, _) => code,
         }
+    }
+
+    fn was_passed_on(&self, number: i32) -> bool {
+        let hangup = self.hung_up.then_some(Signal::Hangup);
+        [self.asked, hangup].into_iter().flatten().any(|signal| signal.number() == number)
     }
 }
 
@@ -156,6 +167,25 @@ mod tests {
             assert_eq!(lifecycle.on(TERM), Action::Abort);
             assert_eq!(lifecycle.exit_code(in_sync), code);
         }
+    }
+
+    /// To the application a hangup may mean that it is to read its configuration again.
+    #[test]
+    fn a_hangup_is_the_childs_affair() {
+        let hangup = Event::Signal(Signal::Hangup);
+        let mut lifecycle = with_child();
+        for _ in 0..2 {
+            assert_eq!(lifecycle.on(hangup), Action::Forward(Signal::Hangup));
+        }
+        assert_eq!(lifecycle.on(TERM), Action::Forward(Signal::Terminate));
+        // As a service manager sends it, right after.
+        assert_eq!(lifecycle.on(hangup), Action::Forward(Signal::Hangup));
+        for number in [1, 15] {
+            let mut lifecycle = lifecycle;
+            assert_eq!(lifecycle.on(Event::ChildExited(ChildExit::Signal(number))), Action::Stop);
+            assert_eq!(lifecycle.exit_code(true), 0);
+        }
+        assert_eq!(lifecycle.on(TERM), Action::Abort);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! [`lifecycle`], purely; what comes from outside enters through the traits of [`outside`]. Must not copy or upload
 //! anything itself (that is [`crate::sync`]).
 
+mod command;
 pub mod discover;
 mod fleet;
 mod identity;
@@ -17,7 +18,7 @@ mod watch;
 use std::collections::BTreeSet;
 
 use crate::bucket::Opener;
-use crate::config::{Config, Directory, Entry};
+use crate::config::{self, Config, Directory, Entry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{BoxFuture, Host};
 use crate::observe::{Board, Heartbeat, Server};
@@ -125,7 +126,7 @@ impl Daemon {
     /// Restores what is to be restored, starts everything, then the child.
     async fn start(&mut self, launch: &dyn Launch) -> Result<()> {
         let config = self.options.config.clone();
-        let words = config.exec.as_deref().map(command_words).transpose()?;
+        let words = config.exec.as_deref().map(command::words).transpose()?;
         if config.databases.is_empty() {
             tracing::error!("no databases specified in configuration");
         }
@@ -203,20 +204,26 @@ impl Daemon {
             }
         }
         if let Some(heartbeat) = &config.heartbeat {
-            match heartbeat.url.parse() {
-                Ok(url) => {
-                    let heartbeat = Heartbeat {
-                        url,
-                        interval: heartbeat.interval,
-                        board: self.board.clone(),
-                        clock: self.host.clock.clone(),
-                        dial: self.host.dial.clone(),
-                    };
+            match self.heartbeat(heartbeat) {
+                Ok(heartbeat) => {
                     tokio::spawn(heartbeat.run());
                 }
-                Err(error) => tracing::error!(%error, "heartbeat-url is not a URL"),
+                Err(error) => tracing::error!(%error, "cannot send heartbeats"),
             }
         }
+    }
+
+    fn heartbeat(&self, settings: &config::Heartbeat) -> Result<Heartbeat> {
+        let url = settings.url.parse();
+        Ok(Heartbeat {
+            url: url
+                .map_err(|error| Error::with_source(ErrorKind::Usage, "heartbeat-url is not a URL", error))?,
+            interval: settings.interval,
+            board: self.board.clone(),
+            clock: self.host.clock.clone(),
+            dial: self.host.dial.clone(),
+            proxies: self.opener.proxies()?,
+        })
     }
 
     /// Waits for what happens, until it is time to stop.
@@ -227,7 +234,10 @@ impl Daemon {
             let event = match self.wake(signals, work.as_mut()).await {
                 Wake::Looked => continue,
                 Wake::Signal(signal) => {
-                    tracing::info!(?signal, "signal received, shutting down");
+                    // A hangup is for the child.
+                    if self.child.is_none() || signal != Signal::Hangup {
+                        tracing::info!(?signal, "signal received, shutting down");
+                    }
                     Event::Signal(signal)
                 }
                 Wake::ChildExited(exit) => {
@@ -258,6 +268,10 @@ impl Daemon {
                 Action::Stop => break,
                 Action::Abort => {
                     tracing::warn!("second signal received, ending without a final sync");
+                    // Nobody else will tell the child.
+                    if let Event::Signal(signal) = event {
+                        self.forward(signal);
+                    }
                     return Ok(self.lifecycle.exit_code(false));
                 }
             }
@@ -268,8 +282,9 @@ impl Daemon {
     }
 
     fn forward(&self, signal: Signal) {
+        let Some(child) = &self.child else { return };
         tracing::info!(?signal, "sending signal to exec process");
-        if let Some(Err(error)) = self.child.as_ref().map(|child| child.signal(signal)) {
+        if let Err(error) = child.signal(signal) {
             // It is just ending by itself, which is noticed next.
             tracing::warn!(%error, "cannot signal exec process");
         }
@@ -337,15 +352,4 @@ impl Daemon {
         tracing::info!(in_sync, "replicator shut down");
         lifecycle.exit_code(in_sync)
     }
-}
-
-/// Splits a command as a shell would, without running one.
-fn command_words(command: &str) -> Result<Vec<String>> {
-    let words = shell_words::split(command).map_err(|error| {
-        Error::with_source(ErrorKind::Usage, format!("cannot parse exec command {command:?}"), error)
-    })?;
-    if words.is_empty() {
-        return Err(Error::new(ErrorKind::Usage, "the exec command is empty"));
-    }
-    Ok(words)
 }

@@ -8,6 +8,7 @@ mod level;
 pub mod log;
 mod metrics;
 mod operations;
+mod ping;
 mod server;
 pub mod time;
 

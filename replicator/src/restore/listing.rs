@@ -1,11 +1,13 @@
 //! What a replica holds, and which of its two formats to restore from.
 
+use super::Failure;
 use super::legacy;
 use super::options::{Options, Target};
 use super::plan::File;
 use crate::bucket::{Bucket, KeyLayout};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
+use crate::observe::time::rfc3339;
 use crate::replica::{LtxName, common_prefix};
 
 /// A complete listing.
@@ -71,6 +73,26 @@ impl Listing {
         }
     }
 
+    /// To an error that says that the LTX files have no state of a time, adds what lies beside them.
+    pub(super) fn offer_legacy(&self, failure: Failure, target: Target) -> Failure {
+        if !matches!(target, Target::Timestamp(_)) {
+            return failure;
+        }
+        match (failure, self.legacy.last_written()) {
+            (Failure::Failed(error), Some((generation, time))) if error.kind() == ErrorKind::NotFound => {
+                Failure::Failed(Error::new(
+                    ErrorKind::NotFound,
+                    format!(
+                        "{error}; there are generations of Litestream 0.3, too, written to until {}, and what came after is \
+                         not in them: their last state is restored by replicator restore -generation {generation}",
+                        rfc3339(time)
+                    ),
+                ))
+            }
+            (failure, _) => failure,
+        }
+    }
+
     /// Times are compared only here, and only those the store itself gave: the newer writer wins, as in Litestream.
     fn preferred(&self, options: &Options) -> Source {
         let named = options.legacy.generation.is_some() || options.legacy.index.is_some();
@@ -79,15 +101,40 @@ impl Listing {
             _ if named => Source::Legacy,
             (true, false) => Source::Legacy,
             (false, true) => Source::Ltx,
-            (false, false) if self.legacy_is_newer(options.target) => Source::Legacy,
-            (false, false) => Source::Ltx,
+            (false, false) if matches!(options.target, Target::Txid(_)) => Source::Ltx,
+            (false, false) => {
+                let is_legacy = self.legacy_is_newer(options.target);
+                self.warn_of_both(is_legacy);
+                if is_legacy { Source::Legacy } else { Source::Ltx }
+            }
         }
+    }
+
+    /// A copy of the bucket has other times: whoever restores should know that there was a choice.
+    fn warn_of_both(&self, is_legacy: bool) {
+        let text = |time: Option<UnixMillis>| time.map_or_else(|| "unknown".to_owned(), rfc3339);
+        let ltx = match newest(self.files.iter()) {
+            Newest::At(time) => Some(time),
+            Newest::Nothing | Newest::Unknown => None,
+        };
+        let (choice, other) = if is_legacy {
+            ("a generation", "-txid restores from the LTX files")
+        } else {
+            ("the LTX files", "-generation restores from a generation")
+        };
+        tracing::warn!(
+            ltx_written = text(ltx),
+            generations_written = text(self.legacy.newest_object()),
+            "the replica holds LTX files and generations of Litestream 0.3: by the times of the store, restoring from \
+             {choice}; {other}"
+        );
     }
 
     fn legacy_is_newer(&self, target: Target) -> bool {
         let (ltx, legacy) = match target {
             Target::Txid(_) => return false,
             Target::Latest => (newest(self.files.iter()), self.legacy.newest_object()),
+            Target::Timestamp(time) if !self.legacy_reaches(time) => return false,
             Target::Timestamp(time) => {
                 let bases = self.files.iter().filter(|file| file.name.is_base());
                 let before = bases.filter(|file| file.created.is_none_or(|created| created < time));
@@ -100,6 +147,14 @@ impl Listing {
             // Without times, the format that is still written to.
             (Newest::Unknown, Some(_)) | (_, None) => false,
         }
+    }
+
+    /// Whether the generations tell the state at a time: they were written to at it or later, or by whoever wrote last.
+    /// Those that were left behind by a change to LTX files end with that.
+    fn legacy_reaches(&self, time: UnixMillis) -> bool {
+        self.legacy.newest_object().is_some_and(|legacy| {
+            legacy >= time || matches!(newest(self.files.iter()), Newest::At(ltx) if legacy > ltx)
+        })
     }
 }
 

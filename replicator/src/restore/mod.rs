@@ -183,7 +183,8 @@ impl Context<'_> {
             Source::Ltx => {
                 // A stale listing can go on naming what is gone. One 404 alone may be a hiccup.
                 listing.files.retain(|file| vanished.get(&file.key).is_none_or(|&times| times < 2));
-                ltx::restore(self, &listing.files, ltx, started).await
+                let result = ltx::restore(self, &listing.files, ltx, started).await;
+                result.map_err(|failure| listing.offer_legacy(failure, self.options.target))
             }
         }
     }

@@ -112,24 +112,29 @@ pub struct LegacyOptions {
 pub struct Identities(Vec<age::x25519::Identity>);
 
 impl Identities {
-    /// Parses the texts of a configuration.
+    /// Parses the texts of a configuration. Each may be a whole key file: lines with keys, comments and empty lines.
     ///
     /// # Errors
     /// `Usage`, naming the position of the bad one but not its text, which is a secret.
     pub fn parse<S: AsRef<str>>(texts: &[S]) -> Result<Self> {
-        texts
-            .iter()
-            .enumerate()
-            .map(|(index, text)| {
-                text.as_ref().trim().parse().map_err(|reason: &str| {
-                    Error::new(
-                        ErrorKind::Usage,
-                        format!("age identity number {} is not an AGE-SECRET-KEY-1…: {reason}", index + 1),
-                    )
-                })
-            })
-            .collect::<Result<_>>()
-            .map(Self)
+        let mut all = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            let bad = |what: String| Error::new(ErrorKind::Usage, format!("age.identities[{index}] {what}"));
+            let before = all.len();
+            for (line, text) in (1..).zip(text.as_ref().lines().map(str::trim)) {
+                if text.is_empty() || text.starts_with('#') {
+                    continue;
+                }
+                let key = text.parse().map_err(|reason: &str| {
+                    bad(format!("has something else than AGE-SECRET-KEY-1… on its line {line}: {reason}"))
+                })?;
+                all.push(key);
+            }
+            if all.len() == before {
+                return Err(bad("holds no key: write AGE-SECRET-KEY-1…".to_owned()));
+            }
+        }
+        Ok(Self(all))
     }
 
     /// In the form that age's decryptor takes.
@@ -141,5 +146,25 @@ impl Identities {
 impl fmt::Debug for Identities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Identities({})", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use age::secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn identities_may_have_the_form_of_a_key_file() {
+        let key = || age::x25519::Identity::generate().to_string().expose_secret().to_owned();
+        let file =
+            format!("# created: 2023-01-01T00:00:00Z\n# public key: age1x\n{}\n\n  {}  \r\n", key(), key());
+        assert_eq!(Identities::parse(&[file.clone(), key()]).unwrap().0.len(), 3);
+        for bad in ["", "# nothing but a comment\n", "AGE-SECRET-KEY-1X", "age1x"] {
+            let error = Identities::parse(&[file.as_str(), bad]).unwrap_err().to_string();
+            assert!(error.contains("age.identities[1]"), "{error}");
+            assert!(!error.contains("KEY-1X"), "{error}");
+        }
     }
 }

@@ -141,3 +141,27 @@ fn a_silent_store_keeps_no_database_from_being_copied() {
         .unwrap_or_else(|error| panic!("{error}: {:?}\n{}", copied(), process.output()));
     assert_eq!(process.terminate(PATIENCE).unwrap().code(), Some(1), "nothing of it is in the store");
 }
+
+/// One prefix for files of two kinds; and, by mistake, one place for two databases of the same name.
+#[test]
+fn directories_with_one_replica_are_kept_apart_by_the_names_of_their_databases() {
+    let desk = Desk::new();
+    let apps = ["data/a.db", "data/b.sqlite", "other/a.db"].map(|name| desk.app(name));
+    for (count, app) in (1..).zip(&apps) {
+        insert(app, count);
+    }
+    let entry = |dir: &str, pattern: &str| {
+        format!("- {{dir: {dir}, pattern: '{pattern}', replica: {{path: backups}}}}\n")
+    };
+    let config = [entry("data", "*.db"), entry("data", "*.sqlite"), entry("other", "*.db")].concat();
+    desk.write("c.yml", &format!("dbs:\n{config}"));
+    let process = desk.start(&["replicate", "-config", "c.yml"]);
+    wait_for_text(&process, "cannot start replication");
+    let log = process.output();
+    assert_eq!(process.terminate(PATIENCE).unwrap().code(), Some(1), "one of them is not replicated");
+    let refused = log.lines().find(|line| line.contains("cannot start replication")).unwrap();
+    for part in ["other/a.db", "data/a.db", "backups/a.db"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    assert_eq!((desk.rows_in_replica("backups/a.db"), desk.rows_in_replica("backups/b.sqlite")), (1, 2));
+}

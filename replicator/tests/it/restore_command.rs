@@ -143,6 +143,31 @@ fn a_backup_of_0_3_is_restored_by_generation_and_index() {
     assert_eq!(code, 1, "{log}");
 }
 
+/// Which of two backups is restored goes by the times of the store, which a copy changes: nobody should have to guess.
+#[test]
+fn a_backup_of_0_3_beside_a_newer_one_is_named() {
+    let (desk, url) = replica();
+    let (_, log) = desk.run(&["restore", "-force", "-o", "out.db", &url]);
+    assert!(!log.contains("Litestream 0.3"), "{log}");
+    let key = "generations/24a7e1693b7ea52a/snapshots/00000001.snapshot.lz4";
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/golden/0.3.13-4096").join(key);
+    let copy = desk.path("backup").join(key);
+    std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+    std::fs::copy(golden, &copy).unwrap();
+    let touch = |seconds| {
+        let time = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        std::fs::File::options().write(true).open(&copy).unwrap().set_modified(time).unwrap();
+    };
+    for (seconds, format) in
+        [(1_000_000_000, "restoring from the LTX files"), (9_000_000_000, "restoring from a generation")]
+    {
+        touch(seconds);
+        let (code, log) = desk.run(&["restore", "-force", "-o", "out.db", &url]);
+        assert_eq!(code, 0, "{log}");
+        assert!(log.contains("level=WARN") && log.contains(format), "{log}");
+    }
+}
+
 #[test]
 fn doctor_and_version_answer_for_machines_and_people() {
     let (desk, _) = replica();

@@ -1,7 +1,7 @@
 //! Litestream replicated; the product restores every point in time of it.
 
 use conformance::compare;
-use conformance::replica::Replica;
+use conformance::replica::{Directory, Embedded, Replica};
 use conformance::site::Site;
 use conformance::witness::{Replicator, V0_3_13, V0_5_15, V0_5_17};
 use jiff::Timestamp;
@@ -102,4 +102,58 @@ fn from_litestream_0_3_13_in_a_directory() {
 #[test]
 fn from_litestream_0_3_13_over_s3() {
     newest_of_0_3(Scene::calm(26), &Site::embedded().unwrap());
+}
+
+/// 0.3 cleans the path that LTX keys are joined with as it is: at the root of a bucket and behind a path with a slash at
+/// its end its keys are where LTX keys are not.
+#[test]
+fn from_litestream_0_3_13_at_the_root_and_below_a_path_with_a_slash() {
+    for (seed, path, stored, in_url) in
+        [(27, None, "", ""), (28, None, "", "/"), (29, Some("app/"), "app", "/app/")]
+    {
+        let mut scene = Scene::calm(seed);
+        let mut site = Site::embedded().unwrap();
+        site.lines.retain(|line| !line.starts_with("path: "));
+        site.lines.extend(path.map(|path| format!("path: {path}")));
+        site.store = Box::new(Embedded::new(site.server().unwrap(), "backups", stored));
+        site.url = site.url.replace("/some/app?", &format!("{in_url}?"));
+        replicate(&scene.litestream(V0_3_13), &mut scene, &site, &[]);
+        let (theirs, product) = (scene.litestream(V0_5_17), product(&scene));
+        for restorer in [&theirs, &product] {
+            let state = scene.restore_and_judge(restorer, &site, &[]).unwrap();
+            assert_eq!(state.seq, scene.history.committed(), "{path:?} {in_url:?}");
+        }
+        // As it is configured, too.
+        let text = scene.replication(&site).text(product.dialect);
+        std::fs::write(scene.path("configured.yml"), text).unwrap();
+        let mut command = std::process::Command::new(&product.binary);
+        command.args(["restore", "-if-replica-exists", "-config"]).arg(scene.path("configured.yml"));
+        command
+            .envs(site.environment.iter().cloned())
+            .arg("-o")
+            .arg(scene.path("out.db"))
+            .arg(scene.database());
+        let said = command.output().unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        let state = compare::judge(&scene.path("out.db"), &scene.history, scene.history.committed()).unwrap();
+        assert_eq!(state.seq, scene.history.committed());
+    }
+}
+
+/// Litestream takes the URL as it is escaped for the name of the directory.
+#[test]
+fn from_a_file_url_that_names_another_directory_to_litestream() {
+    let mut scene = Scene::calm(30);
+    let mut site = Site::directory(&scene.path("My Backups"));
+    site.store = Box::new(Directory::new(&scene.path("My%20Backups")));
+    let url = site.url.clone();
+    site.lines = vec![format!("url: {url}")];
+    replicate(&scene.litestream(V0_5_17), &mut scene, &site, &[]);
+    let product = product(&scene);
+    let said = product.restore(&site, &scene.path("out.db"), &["-if-replica-exists"]).unwrap();
+    assert_eq!(said.code, Some(1), "{}", said.output);
+    assert!(said.output.contains("My%20Backups"), "{}", said.output);
+    site.url = url.replace(' ', "%20");
+    let state = scene.restore_and_judge(&product, &site, &[]).unwrap();
+    assert_eq!(state.seq, scene.history.committed());
 }

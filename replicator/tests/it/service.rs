@@ -239,6 +239,48 @@ fn a_second_signal_ends_at_once() {
     assert!(process.output().contains("second signal"), "{}", process.output());
 }
 
+/// A server reads its configuration again, and is stopped later.
+#[test]
+fn a_hangup_reloads_the_child_and_the_signal_after_it_still_stops_both() {
+    let desk = Desk::new();
+    let db = desk.app("app.db");
+    let url = format!("file://{}", desk.path("backup").display());
+    desk.write(
+        "child.sh",
+        "trap 'echo reloaded' HUP\ntrap 'echo told; exit 0' TERM\necho child is up\nwhile :; do sleep 0.05; done\n",
+    );
+    let mut process = desk.start(&["replicate", "-exec", "sh child.sh", "app.db", &url]);
+    wait_for_text(&process, "child is up");
+    process.signal(Signal::HangUp).unwrap();
+    wait_for_text(&process, "reloaded");
+    insert(&db, 5);
+    process.signal(Signal::Terminate).unwrap();
+    let status = process.wait(PATIENCE).unwrap();
+    assert_eq!(status.code(), Some(0), "{}", process.output());
+    assert!(process.output().contains("told"), "{}", process.output());
+    assert_eq!(desk.rows_in_replica("backup"), 5);
+}
+
+#[test]
+fn the_second_signal_reaches_the_child_too() {
+    let desk = Desk::new();
+    let _db = desk.app("app.db");
+    let url = format!("file://{}", desk.path("backup").display());
+    desk.write(
+        "child.sh",
+        "trap 'echo one more' TERM\ntrap 'echo told at last; exit' INT\necho child is up\n\
+         while :; do sleep 0.05; kill -0 $PPID || exit; done\n",
+    );
+    let mut process = desk.start(&["replicate", "-exec", "sh child.sh", "app.db", &url]);
+    wait_for_text(&process, "child is up");
+    process.signal(Signal::Terminate).unwrap();
+    wait_for_text(&process, "one more");
+    process.signal(Signal::Interrupt).unwrap();
+    let status = process.wait(PATIENCE).unwrap();
+    assert_eq!(status.code(), Some(1), "{}", process.output());
+    wait_for_text(&process, "told at last");
+}
+
 #[test]
 fn databases_of_a_watched_directory_come_and_go() {
     let desk = Desk::new();

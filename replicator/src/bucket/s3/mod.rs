@@ -16,7 +16,7 @@ mod delete;
 mod dialect;
 mod failure;
 mod headers;
-mod http;
+pub(super) mod http;
 mod list;
 mod publish;
 mod read;
@@ -35,9 +35,10 @@ use self::http::{Http, Proxies};
 use super::observer::RequestObserver;
 use super::open::Environment;
 use super::settings::{S3Settings, Timeouts};
+use super::url::clean_path;
 use super::{
-    Body, Bucket, ByteRange, Capabilities, DeleteFailure, KeyLayout, ObjectInfo, PutCondition, PutOptions,
-    PutOutcome, Upload, check_key,
+    Body, Bucket, ByteRange, Capabilities, DeleteFailure, KeyLayout, LEGACY_PREFIX, ObjectInfo, PutCondition,
+    PutOptions, PutOutcome, Upload, check_key,
 };
 use crate::error::{Error, Result};
 use crate::host::{Host, OpenMode};
@@ -67,7 +68,7 @@ impl Registry {
     ) -> Result<Arc<dyn Bucket>> {
         let shared = S3Settings { path: String::new(), ..settings.clone() };
         if let Some(client) = self.find(&shared) {
-            return Ok(Arc::new(S3Bucket { client, path: settings.path.clone() }));
+            return Ok(Arc::new(S3Bucket::new(client, settings)));
         }
         let customer_key = read_customer_key(host, settings).await?;
         let region = environment.get("AWS_REGION").or_else(|| environment.get("AWS_DEFAULT_REGION"));
@@ -90,7 +91,7 @@ impl Registry {
         open.clients.retain(|(_, client)| client.strong_count() > 0);
         open.clients.push((shared, Arc::downgrade(&client)));
         drop(open);
-        Ok(Arc::new(S3Bucket { client, path: settings.path.clone() }))
+        Ok(Arc::new(S3Bucket::new(client, settings)))
     }
 
     fn find(&self, settings: &S3Settings) -> Option<Arc<Client>> {
@@ -154,17 +155,34 @@ fn md5_base64(bytes: &[u8]) -> String {
 struct S3Bucket {
     client: Arc<Client>,
     path: String,
+    /// What keys begin with. With an empty path it is `/`, as Litestream's.
+    prefix: String,
+    /// What keys of 0.3.x begin with: those alone Litestream joins with the path and cleans.
+    legacy_prefix: String,
 }
 
 impl S3Bucket {
-    /// The key in the bucket. With an empty path it begins with `/`, as Litestream's do.
-    fn full(&self, key: &str) -> String {
-        format!("{}/{key}", self.path)
+    fn new(client: Arc<Client>, settings: &S3Settings) -> Self {
+        let path = settings.path.clone();
+        let legacy_prefix = match clean_path(&path).as_str() {
+            "." => String::new(),
+            cleaned => format!("{}/", cleaned.trim_end_matches('/')),
+        };
+        Self { client, prefix: format!("{path}/"), legacy_prefix, path }
     }
 
-    /// The key relative to this path.
-    fn relative(&self, mut object: ObjectInfo) -> ObjectInfo {
-        object.key.drain(..=self.path.len());
+    fn prefix(&self, key: &str) -> &str {
+        if key.starts_with(LEGACY_PREFIX) { &self.legacy_prefix } else { &self.prefix }
+    }
+
+    /// The key in the bucket.
+    fn full(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix(key))
+    }
+
+    /// What was found for `key`, a key or the start of one, with its key relative to this path.
+    fn relative(&self, key: &str, mut object: ObjectInfo) -> ObjectInfo {
+        object.key.drain(..self.prefix(key).len());
         object
     }
 }
@@ -214,20 +232,22 @@ impl Bucket for S3Bucket {
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>> {
         let object = read::head(&self.client, &self.full(key)).await?;
-        Ok(object.map(|object| self.relative(object)))
+        Ok(object.map(|object| self.relative(key, object)))
     }
 
     async fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectInfo>> {
         let start_after = start_after.map(|key| self.full(key));
         let objects = list::list(&self.client, &self.full(prefix), start_after.as_deref()).await?;
-        Ok(objects.into_iter().map(|object| self.relative(object)).collect())
+        Ok(objects.into_iter().map(|object| self.relative(prefix, object)).collect())
     }
 
     async fn delete(&self, keys: &[String]) -> Result<Vec<DeleteFailure>> {
         let full: Vec<String> = keys.iter().map(|key| self.full(key)).collect();
         let mut failures = delete::delete(&self.client, &full).await?;
         for failure in &mut failures {
-            failure.key.drain(..=self.path.len());
+            let index =
+                full.iter().position(|key| *key == failure.key).expect("only these were to be deleted");
+            failure.key.clone_from(&keys[index]);
         }
         Ok(failures)
     }

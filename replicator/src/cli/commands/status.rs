@@ -29,7 +29,7 @@ struct Row {
 
 pub(super) async fn run(context: &Context<'_>, args: &Status) -> Result<Outcome> {
     let config = context.config(&args.config)?;
-    let databases = match &args.database {
+    let databases = match args.database.as_ref().filter(|path| !path.is_empty()) {
         None => context.databases(&config)?,
         Some(path) => {
             let path = context.environment.absolute(path)?;

@@ -22,6 +22,16 @@ pub(super) struct Want {
     pub index: Option<u64>,
 }
 
+impl Want {
+    fn is_in_time(&self, object: &ObjectInfo) -> bool {
+        match (self.until, object.modified) {
+            (Some(until), Some(written)) => written <= until,
+            (Some(_), None) => false,
+            (None, _) => true,
+        }
+    }
+}
+
 /// The objects of one state, in the order they are applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Choice {
@@ -60,21 +70,30 @@ pub(super) fn candidates(inventory: &Inventory, want: &Want) -> Vec<Choice> {
     candidates
 }
 
+/// A generation that was written to after the last object of `newest`, within the time that is wanted, and has no snapshot
+/// to begin with: what it held is lost, and was newer.
+pub(super) fn lost<'a>(inventory: &'a Inventory, want: &Want, newest: &Choice) -> Option<&'a str> {
+    let written = newest.written();
+    let is_newer = |object: &ObjectInfo| want.is_in_time(object) && object.modified > written;
+    inventory
+        .generations
+        .iter()
+        .find(|(name, generation)| {
+            generation.objects().any(is_newer) && choose(name, generation, want).is_none()
+        })
+        .map(|(name, _)| name.as_str())
+}
+
 /// The newest state of one generation within the bounds.
 fn choose(name: &str, generation: &Generation, want: &Want) -> Option<Choice> {
-    let in_time = |object: &ObjectInfo| match (want.until, object.modified) {
-        (Some(until), Some(written)) => written <= until,
-        (Some(_), None) => false,
-        (None, _) => true,
-    };
     let last_index = want.index.unwrap_or(u64::MAX);
     let (&index, snapshot) =
-        generation.snapshots.range(..=last_index).rev().find(|(_, snapshot)| in_time(snapshot))?;
+        generation.snapshots.range(..=last_index).rev().find(|(_, snapshot)| want.is_in_time(snapshot))?;
     // Stop at the first one that is too new: what comes after it builds on it, whatever its time says.
     let segments = generation
         .segments
         .range((index, 0)..=(last_index, u64::MAX))
-        .take_while(|(_, segment)| in_time(segment))
+        .take_while(|(_, segment)| want.is_in_time(segment))
         .map(|(&(index, offset), segment)| (index, offset, segment.clone()))
         .collect();
     Some(Choice { generation: name.to_owned(), snapshot: (index, snapshot.clone()), segments })
@@ -88,7 +107,7 @@ fn choose(name: &str, generation: &Generation, want: &Want) -> Option<Choice> {
 pub(super) fn check_contiguous(choice: &Choice) -> Result<()> {
     let mut last_index = None;
     for (position, &(index, offset, ref segment)) in choice.segments.iter().enumerate() {
-        let expected = last_index.map_or(choice.snapshot.0, |last| last + 1);
+        let expected = last_index.map_or(choice.snapshot.0, |last: u64| last.saturating_add(1));
         let continues = last_index == Some(index) && offset > 0;
         if !continues && (index != expected || offset != 0) {
             let hole = if index > expected || last_index.is_none() { (expected, 0) } else { (index, 0) };
@@ -116,4 +135,17 @@ pub(super) fn hole_error((index, offset): (u64, u64), next: &ObjectInfo, before:
             next.key, before.key
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_index_of_all_is_no_hole() {
+        let object = || ObjectInfo { key: String::new(), size: 1, modified: None };
+        let segments = [0, 8].map(|offset| (u64::MAX, offset, object())).to_vec();
+        let choice = Choice { generation: String::new(), snapshot: (u64::MAX, object()), segments };
+        check_contiguous(&choice).unwrap();
+    }
 }

@@ -35,7 +35,8 @@ pub(super) async fn check_order(context: Context<'_>, candidates: &[Choice]) -> 
                 format_args!(
                     "generation {} was written to last, but the database in generation {} has seen more changes \
                      (counter {counter}, not {newest_counter}): either file times were changed or the database \
-                     was once replaced by an older one; name the right one with -generation",
+                     was once replaced by an older one; restore the right one with replicator restore \
+                     -generation ID",
                     newest.generation, other.generation
                 ),
             ));

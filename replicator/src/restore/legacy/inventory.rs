@@ -9,11 +9,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::bucket::{Bucket, ObjectInfo};
+use crate::bucket::{Bucket, LEGACY_PREFIX, ObjectInfo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
-
-const PREFIX: &str = "generations/";
 
 /// A listing of generations.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,10 +29,17 @@ pub(super) struct Generation {
     pub segments: BTreeMap<(u64, u64), ObjectInfo>,
 }
 
+impl Generation {
+    /// All its objects.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &ObjectInfo> {
+        self.snapshots.values().chain(self.segments.values())
+    }
+}
+
 impl Inventory {
     /// Lists all generations. Complete or an error. The other error is that of [`Inventory::parse`].
     pub(in crate::restore) async fn list(bucket: &dyn Bucket) -> Result<(Self, Option<Error>)> {
-        Ok(Self::parse(bucket.list(PREFIX, None).await?))
+        Ok(Self::parse(bucket.list(LEGACY_PREFIX, None).await?))
     }
 
     /// Sorts objects by what their names say. The error is a `Corrupt` for the first name that looks like data but
@@ -88,10 +93,16 @@ impl Inventory {
 
     /// When the last object of any kind was written.
     pub(in crate::restore) fn newest_object(&self) -> Option<UnixMillis> {
-        let all = self.generations.values();
-        all.flat_map(|generation| generation.snapshots.values().chain(generation.segments.values()))
-            .filter_map(|object| object.modified)
-            .max()
+        self.last_written().map(|(_, time)| time)
+    }
+
+    /// The generation that was written to last, and when.
+    pub(in crate::restore) fn last_written(&self) -> Option<(&str, UnixMillis)> {
+        let written =
+            |generation: &Generation| generation.objects().filter_map(|object| object.modified).max();
+        let all = self.generations.iter();
+        all.filter_map(|(name, generation)| Some((name.as_str(), written(generation)?)))
+            .max_by_key(|&(_, time)| time)
     }
 
     /// When the last snapshot at or before `time` was written.
@@ -116,7 +127,7 @@ enum Part {
 
 impl Name {
     fn parse(key: &str) -> Option<Self> {
-        let mut parts = key.strip_prefix(PREFIX)?.split('/');
+        let mut parts = key.strip_prefix(LEGACY_PREFIX)?.split('/');
         let (generation, folder, file) = (parts.next()?, parts.next()?, parts.next()?);
         if parts.next().is_some() || generation.len() != 16 || !is_lower_hex(generation) {
             return None;

@@ -72,6 +72,17 @@ async fn choose(context: Context<'_>, inventory: &Inventory) -> Result<Vec<Part>
             "-index needs -generation, because the replica has several generations",
         ));
     }
+    let is_free = want.generation.is_none() && want.index.is_none();
+    if let Some(lost) = choice::lost(inventory, &want, newest).filter(|_| is_free) {
+        return Err(context.replica_error(
+            ErrorKind::Corrupt,
+            format_args!(
+                "generation {lost} was written to last, but the snapshot that it begins with is lost; the state that \
+                 generation {} ends with is restored by replicator restore -generation {0}",
+                newest.generation
+            ),
+        ));
+    }
     evidence::check_order(context, &candidates).await?;
     choice::check_contiguous(newest)?;
     Ok(parts(newest))

@@ -192,13 +192,32 @@ async fn the_generation_written_to_last_whatever_its_name() {
     assert!(error.message().contains("000000000000000a, 000000000000000b"), "{error}");
 }
 
+/// What it held was newer than all that is left.
+#[tokio::test]
+async fn the_loss_of_the_newest_snapshot_is_told() {
+    let bucket = generations(&[(0xa, 10, 1, 1000)]).await;
+    let segment = "generations/000000000000000b/wal/00000000_00000000.wal.lz4";
+    put(bucket.as_ref(), segment, lz4(b"x"), 3000).await;
+    let at = |millis| move |options| Options { target: Target::Timestamp(UnixMillis(millis)), ..options };
+    let error = value(&bucket, |options| options).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    insta::assert_snapshot!(error, @"cannot restore from memory:: generation 000000000000000b was written to last, but the snapshot that it begins with is lost; the state that generation 000000000000000a ends with is restored by replicator restore -generation 000000000000000a");
+    assert_eq!(value(&bucket, at(4000)).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(value(&bucket, at(2000)).await.unwrap(), 1);
+    let generation = Some("000000000000000a".to_owned());
+    let legacy = LegacyOptions { generation, ..LegacyOptions::default() };
+    assert_eq!(value(&bucket, |options| Options { legacy, ..options }).await.unwrap(), 1);
+    put(bucket.as_ref(), segment, lz4(b"x"), 500).await;
+    assert_eq!(value(&bucket, |options| options).await.unwrap(), 1, "what is lost was older");
+}
+
 /// DL-10: an old generation whose times were touched must not pass for the newest.
 #[tokio::test]
 async fn times_that_contradict_the_databases_are_not_believed() {
     let bucket = generations(&[(0xa, 10, 1, 9000), (0xb, 20, 2, 2000)]).await;
     let error = value(&bucket, |options| options).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    insta::assert_snapshot!(error, @"cannot restore from memory:: generation 000000000000000a was written to last, but the database in generation 000000000000000b has seen more changes (counter 20, not 10): either file times were changed or the database was once replaced by an older one; name the right one with -generation");
+    insta::assert_snapshot!(error, @"cannot restore from memory:: generation 000000000000000a was written to last, but the database in generation 000000000000000b has seen more changes (counter 20, not 10): either file times were changed or the database was once replaced by an older one; restore the right one with replicator restore -generation ID");
     let legacy =
         LegacyOptions { generation: Some("000000000000000b".to_owned()), ..LegacyOptions::default() };
     assert_eq!(value(&bucket, |options| Options { legacy, ..options }).await.unwrap(), 2);
@@ -293,10 +312,27 @@ async fn old_and_new_format_side_by_side() {
         assert_eq!(plan(Target::Txid(crate::ltx::Txid(20))).await, Format::Ltx);
         assert_eq!(plan(Target::Timestamp(UnixMillis(60_000))).await, newest);
         if legacy_time == 5000 {
-            assert_eq!(plan(Target::Timestamp(UnixMillis(7000))).await, Format::Legacy);
+            assert_eq!(plan(Target::Timestamp(UnixMillis(5000))).await, Format::Legacy);
             assert_eq!(plan(Target::Timestamp(UnixMillis(10_001))).await, Format::Ltx);
         }
     }
+}
+
+/// A replica that was taken over long ago, and whose first LTX files are past their retention.
+#[tokio::test]
+async fn generations_beside_ltx_files_do_not_answer_for_times_after_their_end() {
+    let bucket = generations(&[(0xa, 10, 1, 1000), (0xb, 20, 2, 5000)]).await;
+    let base = synthetic::file(9, (1, 20), 512, 1, &[(1, 1)]);
+    put(bucket.as_ref(), &base.key, base.bytes, 20_000).await;
+    let at = |millis| move |options| Options { target: Target::Timestamp(UnixMillis(millis)), ..options };
+    let error = value(&bucket, at(7000)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    insta::assert_snapshot!(error, @"cannot restore from memory:: the oldest restorable state is transaction 0000000000000014 of 1970-01-01T00:00:20Z; there are generations of Litestream 0.3, too, written to until 1970-01-01T00:00:05Z, and what came after is not in them: their last state is restored by replicator restore -generation 000000000000000b");
+    assert_eq!(value(&bucket, at(4000)).await.unwrap(), 1);
+    assert_eq!(value(&bucket, at(5000)).await.unwrap(), 2);
+    let generation = Some("000000000000000b".to_owned());
+    let legacy = LegacyOptions { generation, ..LegacyOptions::default() };
+    assert_eq!(value(&bucket, |options| Options { legacy, ..at(7000)(options) }).await.unwrap(), 2);
 }
 
 /// A stray name among the generations matters only to who restores from them.

@@ -27,15 +27,17 @@ const READY: Duration = Duration::from_secs(1);
 
 /// A server, as the pool knows it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Target {
-    pub(super) tls: bool,
-    pub(super) host: String,
+pub(crate) struct Target {
+    /// Whether over TLS.
+    pub(crate) tls: bool,
+    /// Name or address, without brackets.
+    pub(crate) host: String,
     pub(super) port: u16,
 }
 
 impl Target {
     /// The server that an absolute URI names.
-    pub(super) fn of(uri: &Uri) -> io::Result<Self> {
+    pub(crate) fn of(uri: &Uri) -> io::Result<Self> {
         let tls = uri.scheme_str() == Some("https");
         let Some(host) = uri.host() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{uri} names no host")));
@@ -64,8 +66,8 @@ impl fmt::Display for Target {
 
 /// Adds the `Host` header that was signed, and puts the URI into the form that the other end wants: path and query
 /// for a server, everything for a proxy that forwards plain requests.
-pub(super) fn address(
-    request: &mut Request<SdkBody>,
+pub(crate) fn address<B>(
+    request: &mut Request<B>,
     target: &Target,
     proxy: Option<&Proxy>,
 ) -> Result<(), http::Error> {
@@ -94,6 +96,20 @@ pub(super) fn address(
     Ok(())
 }
 
+/// A plain connection to a server; for TLS through a proxy, the tunnel to it.
+pub(crate) async fn reach(
+    dial: &dyn Dial,
+    target: &Target,
+    proxy: Option<&Proxy>,
+) -> io::Result<Box<dyn Stream>> {
+    let (host, port) = proxy.map_or((&target.host, target.port), |proxy| (&proxy.host, proxy.port));
+    let mut stream = dial.dial(host, port).await?;
+    if let Some(proxy) = proxy.filter(|_| target.tls) {
+        proxy.tunnel(&mut *stream, target).await?;
+    }
+    Ok(stream)
+}
+
 /// An open connection.
 pub(super) struct Connection {
     sender: SendRequest<SdkBody>,
@@ -109,12 +125,7 @@ impl Connection {
         proxy: Option<&Proxy>,
     ) -> io::Result<Self> {
         let activity = Arc::new(Activity::new());
-        let (host, port) = proxy.map_or((&target.host, target.port), |proxy| (&proxy.host, proxy.port));
-        let mut stream = dial.dial(host, port).await?;
-        if let Some(proxy) = proxy.filter(|_| target.tls) {
-            proxy.tunnel(&mut *stream, target).await?;
-        }
-        let stream = Watched::new(stream, Arc::clone(&activity));
+        let stream = Watched::new(reach(dial, target, proxy).await?, Arc::clone(&activity));
         if !target.tls {
             return Self::handshake(stream, activity).await;
         }

@@ -24,10 +24,11 @@ use aws_smithy_types::body::SdkBody;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use self::connection::{Connection, Target};
+use self::connection::Connection;
+pub(crate) use self::connection::{Target, address, reach};
 pub(super) use self::fault::{Reached, TransportFault};
 use self::progress::ResponseBody;
-pub(super) use self::proxy::Proxies;
+pub(crate) use self::proxy::Proxies;
 use super::super::settings::Timeouts;
 use crate::host::Dial;
 
@@ -76,7 +77,7 @@ impl Http {
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, TransportFault> {
         let mut request = request.try_into_http1x().map_err(|error| TransportFault::invalid(error.into()))?;
         let target = Target::of(request.uri()).map_err(|error| TransportFault::invalid(error.into()))?;
-        connection::address(&mut request, &target, self.shared.proxies.of(&target))
+        address(&mut request, &target, self.shared.proxies.of(&target))
             .map_err(|error| TransportFault::invalid(error.into()))?;
 
         let (mut connection, reused) = match self.shared.take(&target, self.timeouts.idle_connection).await {

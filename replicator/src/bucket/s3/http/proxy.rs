@@ -17,7 +17,7 @@ const MAX_ANSWER: usize = 16 * 1024;
 
 /// The proxies of an environment.
 #[derive(Default)]
-pub(in super::super) struct Proxies {
+pub(crate) struct Proxies {
     http: Option<Proxy>,
     https: Option<Proxy>,
     /// Lower-case entries of `NO_PROXY`.
@@ -26,16 +26,16 @@ pub(in super::super) struct Proxies {
 
 /// One proxy, itself reached over plain TCP.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Proxy {
-    pub host: String,
-    pub port: u16,
+pub(crate) struct Proxy {
+    pub(super) host: String,
+    pub(super) port: u16,
     /// Value of `Proxy-Authorization`.
-    pub authorization: Option<String>,
+    pub(super) authorization: Option<String>,
 }
 
 impl Proxies {
     /// Reads the variables in either case.
-    pub(in super::super) fn from_environment(environment: &Environment) -> Result<Self> {
+    pub(crate) fn from_environment(environment: &Environment) -> Result<Self> {
         let get = |upper: &'static str| {
             let value = environment.get(upper).or_else(|| environment.get(&upper.to_ascii_lowercase()));
             value.map(|value| (upper, value))
@@ -54,7 +54,7 @@ impl Proxies {
     }
 
     /// The proxy for a server, if it is not to be reached directly.
-    pub(super) fn of(&self, target: &Target) -> Option<&Proxy> {
+    pub(crate) fn of(&self, target: &Target) -> Option<&Proxy> {
         let proxy = if target.tls { &self.https } else { &self.http }.as_ref()?;
         let host = target.host.to_ascii_lowercase();
         let direct = match host.parse::<IpAddr>() {

@@ -1,6 +1,7 @@
 //! The S3 client against an independent server on loopback: behaviour, faults, and what goes over the wire.
 
 mod faults;
+mod layout;
 mod reads;
 mod tls;
 mod wire;
