@@ -146,7 +146,13 @@ impl Compactor {
     /// The oldest transaction whose local file compaction has yet to read; none if there is nothing to be read.
     #[must_use]
     pub fn needs_copies_from(&self) -> Option<Txid> {
-        self.state().copies.first()
+        let state = self.state();
+        let first = state.copies.first()?;
+        // A snapshot may have made superfluous what would have been merged.
+        let is_done = state.inventory.as_ref().is_some_and(|inventory| {
+            self.levels().next().is_some_and(|(level, _)| plan::next(inventory, level) == Next::Nothing)
+        });
+        (!is_done).then_some(first)
     }
 
     /// Lists the bucket anew before the next decision: a request whose answer was lost may have changed it.

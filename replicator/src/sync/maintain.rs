@@ -117,14 +117,17 @@ impl Maintenance {
     /// What had failed, and is not to be done any more: a listing made for something else has told what there is, and that
     /// nothing is due. An idle database would complain of it for ever.
     fn forget_what_passed(&self) {
-        let now = self.now();
-        if self.shared.compactor.inventory().is_some() {
-            self.shared.overcome(&[Work::List]);
+        if self.shared.compactor.inventory().is_none() {
+            return;
         }
+        let now = self.now();
+        self.shared.overcome(&[Work::List]);
         if self.shared.compactor.next_due(now).is_none() {
             self.shared.overcome(&[Work::Compact]);
         }
-        if self.snapshot_due(now).is_none() {
+        // During the pause after a failure nothing is due.
+        let may_be_due = now >= self.snapshot_not_before;
+        if may_be_due && self.snapshot_due(now).is_none_or(|due| due > now) {
             self.shared.overcome(&[Work::Snapshot]);
         }
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::mischief::Mischief;
 use super::*;
+use crate::error::{Error, ErrorKind};
 use crate::host::{Clock, Host, UnixMillis};
 use crate::replica::{Inventory, Level, LtxName};
 
@@ -225,4 +226,22 @@ async fn page_checksums_that_go_missing_cost_a_full_copy() {
     assert!(disk.metadata(&table).is_ok());
     stop(handle).await;
     world.assert_equal(&app).await;
+}
+
+/// What failed may be done by the way, or have become superfluous; an idle database used to complain of it for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_to_be_done_any_more_is_not_complained_of() {
+    let mut world = World::new();
+    world.options.levels = Vec::new();
+    let app = world.app();
+    insert(&app, 5);
+    let handle = world.start();
+    settle(&handle).await;
+    let shared = Arc::clone(&handle.upkeep().shared);
+    for work in [Work::List, Work::Compact, Work::Snapshot] {
+        shared.report(work, "be lucky", &Error::new(ErrorKind::Transient, "not now"));
+    }
+    shared.published.notify_one();
+    until(&handle, "nothing is complained of", |status| status.error().is_none()).await;
+    stop(handle).await;
 }
