@@ -52,7 +52,7 @@ pub struct RestoreRun {
     /// The restored database, as it is after a power loss right then, and its transaction; or why there is none.
     pub outcome: Result<(FileImage, Option<Txid>), RestoreError>,
     /// Files that SQLite would read together with the result, and unfinished ones.
-    pub beside: Vec<std::path::PathBuf>,
+    pub beside: Vec<PathBuf>,
 }
 
 /// A restore after an object was spoiled behind the store's back.
@@ -132,9 +132,9 @@ pub struct Evidence {
     /// Whether the application's writers ended in time when asked to.
     pub app_stopped: bool,
     /// Files of the application that the replicator wrote or removed by plain file calls.
-    pub touched: Vec<std::path::PathBuf>,
+    pub touched: Vec<PathBuf>,
     /// SQLite's locks that the replicator lost by closing a descriptor.
-    pub lost_locks: Vec<std::path::PathBuf>,
+    pub lost_locks: Vec<PathBuf>,
     /// What was wrong with other legal images of a power loss.
     pub crash_images: Vec<String>,
     /// Histories of copies of the database that another replicator put into the same replica.
