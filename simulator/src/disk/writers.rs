@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Lock bytes of a WAL-index (`WAL_WRITE_LOCK`, `WAL_RECOVER_LOCK` in SQLite's wal.c).
 const WRITE: u8 = 1 << 0;
 const RECOVER: u8 = 1 << 2;
-/// A reader that met a half-written header looks at it again under the write lock, and gives that back at once.
-const LOOK_AGAIN_CALLS: u64 = 4;
+/// A reader that met a half-written header looks at it again under the write lock, and gives that back at once (seed
+/// 80003254: a writer had been killed between the halves, and another connection recovered the log meanwhile). Other threads
+/// of the process make calls at the same time.
+const LOOK_AGAIN_CALLS: u64 = 40;
 
 /// Write locks held and written down.
 #[derive(Debug, Clone, Default)]
 pub struct Writers {
     /// (process, handle) that hold the lock, the process's number of calls then, and whether they have recovered the
-    /// log under it.
+    /// log under it; whoever takes other locks under it before that does something else.
     holders: BTreeMap<(u64, u64), (u64, bool)>,
     /// Processes that had it for something else than recovery.
     writers: BTreeSet<u64>,
@@ -24,10 +26,11 @@ impl Writers {
         if mask & WRITE != 0 {
             self.holders.insert((process, handle), (calls, false));
         }
-        if mask & RECOVER != 0
-            && let Some((_, recovers)) = self.holders.get_mut(&(process, handle))
-        {
-            *recovers = true;
+        if let Some((_, recovers)) = self.holders.get_mut(&(process, handle)).filter(|_| mask & WRITE == 0) {
+            *recovers |= mask & RECOVER != 0;
+            if !*recovers {
+                self.writers.insert(process);
+            }
         }
     }
 
@@ -51,6 +54,9 @@ impl Writers {
 mod tests {
     use super::*;
 
+    /// A reader's lock byte (`WAL_READ_LOCK(0)`).
+    const READ_0: u8 = 1 << 3;
+
     #[test]
     fn recovery_is_told_from_writing() {
         let mut writers = Writers::default();
@@ -61,7 +67,10 @@ mod tests {
         writers.released(1, 1, WRITE, 101);
         assert!(!writers.wrote(1));
         writers.took(1, 2, WRITE, 110);
-        writers.released(1, 2, WRITE, 130);
+        writers.released(1, 2, WRITE, 160);
         assert!(writers.wrote(1) && !writers.wrote(2));
+        writers.took(2, 1, WRITE, 10);
+        writers.took(2, 1, READ_0, 11);
+        assert!(writers.wrote(2), "a checkpoint that makes writers wait");
     }
 }
