@@ -15,6 +15,7 @@ pub mod process;
 mod restore;
 mod watch;
 
+use crate::bucket::web::Proxies;
 use std::collections::BTreeSet;
 
 use crate::bucket::Opener;
@@ -222,7 +223,11 @@ impl Daemon {
             board: self.board.clone(),
             clock: self.host.clock.clone(),
             dial: self.host.dial.clone(),
-            proxies: self.opener.proxies()?,
+            // One that cannot be used may not be needed for this URL.
+            proxies: self.opener.proxies().unwrap_or_else(|error| {
+                tracing::warn!(%error, "heartbeats are sent without a proxy");
+                Proxies::default()
+            }),
         })
     }
 

@@ -5,14 +5,14 @@ use std::io;
 
 use crate::host::BoxFuture;
 
-/// A signal that asks for a stop.
+/// A signal that asks for a stop, or, while a child runs, is for the child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// SIGINT, from a terminal.
     Interrupt,
     /// SIGTERM, from a service manager.
     Terminate,
-    /// SIGHUP, from a terminal that went away.
+    /// SIGHUP, from a terminal that went away; or from somebody who wants the child to read its settings again.
     Hangup,
 }
 

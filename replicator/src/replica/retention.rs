@@ -65,8 +65,8 @@ impl Retention {
         expired
     }
 
-    /// Of `others`, files that do not count in the inventory because their content is wrong or cut off: those whose content nobody can
-    /// want any more at `now`.
+    /// Of `others`, files that do not count in the inventory because their content is wrong or cut off: those whose content
+    /// nobody can want any more at `now`.
     #[must_use]
     pub fn outlived<'a>(
         &self,

@@ -18,7 +18,7 @@ use crate::wal::{self, IndexHeader, Position};
 pub enum CheckpointMode {
     /// Waits for nobody and blocks nobody.
     Passive,
-    /// Holds the write lock while the log is copied back, so that a busy writer cannot keep it from ending. Only at
+    /// Holds the write lock while what is left of the log is copied back, so that a busy writer cannot keep it from ending. Only at
     /// the user's request.
     Blocking,
 }

@@ -11,12 +11,14 @@ use crate::ltx::{Encoder, PageNumber, PageSize};
 use crate::sqlite::{ReadAhead, Source, Span};
 use crate::wal::{self, Batch, FRAME_HEADER_SIZE, IndexHeader, Position};
 
-use super::first::SHARE_OF_FREE;
 use super::image::{plain_header, set_wal_range};
 use super::local::{LocalState, Staged, Unfinished};
 
 /// Encoded bytes gathered before they are written to the staged file.
 const WRITE_LEN: usize = 1 << 20;
+
+/// A transaction may take up to one part in this many of what is free on the disk.
+const TRANSACTION_SHARE: u64 = 2;
 
 /// Where the chain stands on this machine.
 pub struct Chain {
@@ -212,12 +214,13 @@ impl Chain {
     }
 
     /// Bytes that a file of this many pages may take up. What is larger than a batch is a single transaction, of any
-    /// size; the application needs the rest of the disk.
+    /// size. It stays only until it is uploaded, and the alternative is a copy of the whole database; but the application needs
+    /// the rest of the disk.
     fn room_for(&self, pages: usize) -> Result<u64> {
         if pages as u64 * self.page_size.bytes() as u64 <= self.max_batch_bytes {
             return Ok(u64::MAX);
         }
-        Ok((self.local.available()? / SHARE_OF_FREE).max(self.max_batch_bytes))
+        Ok((self.local.available()? / TRANSACTION_SHARE).max(self.max_batch_bytes))
     }
 }
 

@@ -41,6 +41,13 @@ pub enum Ended {
     Absent,
     /// On request; the result says whether the store holds everything.
     Stopped(Result<()>),
+    /// The local disk has no room for what is to be copied: a full copy has to go straight to the store.
+    NoRoom {
+        /// Its transaction at least.
+        next: Txid,
+        /// Why.
+        reason: String,
+    },
     /// The database must be opened anew.
     Reopen {
         /// Why.
@@ -118,6 +125,8 @@ pub struct Follower<'a> {
     copy_backoff: Backoff,
     /// Attempts to copy that have failed since the last success.
     failed_copies: u32,
+    /// A full copy may be made because the local disk is full.
+    may_rebase_for_room: bool,
     /// Staged files up to here have been tidied up, and when.
     tidied: (Txid, Instant),
 }
@@ -125,7 +134,7 @@ pub struct Follower<'a> {
 impl<'a> Follower<'a> {
     /// Starts following.
     #[must_use]
-    pub fn new(shared: &'a Arc<Shared>, session: Box<Session>) -> Self {
+    pub fn new(shared: &'a Arc<Shared>, session: Box<Session>, may_rebase_for_room: bool) -> Self {
         let now = Instant::now();
         let Options { db, monitor_interval, .. } = &shared.options;
         let watcher = shared.host.watch.watch(&[session.source().files().wal_path(), db.clone()]);
@@ -142,6 +151,7 @@ impl<'a> Follower<'a> {
             checkpoint_not_before: now,
             copy_backoff: Backoff::new(*monitor_interval, Duration::from_secs(30)),
             failed_copies: 0,
+            may_rebase_for_room,
             tidied: (Txid(0), now),
         }
     }
@@ -255,7 +265,8 @@ impl<'a> Follower<'a> {
         result
     }
 
-    /// Copies what is new. Failures that lose continuity end the session; others are repeated with back-off.
+    /// Copies what is new. Failures that lose continuity end the session; others are repeated with back-off, and may end it if
+    /// they last: see [`Follower::give_up_copying`].
     async fn copy(&mut self) -> Result<Option<Ended>> {
         let started = Instant::now();
         let captured = self
@@ -277,6 +288,7 @@ impl<'a> Follower<'a> {
                 self.shared.overcome(&[Work::Copy]);
                 self.not_before = started + self.shared.options.sync_interval;
                 if captured.files > 0 {
+                    self.may_rebase_for_room = true;
                     self.note_copied(captured.wal_bytes);
                 }
                 Ok(None)
@@ -302,10 +314,12 @@ impl<'a> Follower<'a> {
     /// What follows from a failure that lasts.
     fn give_up_copying(&self, error: Error) -> Result<Option<Ended>> {
         match error.kind() {
-            // A full copy needs no disk, and while none can be made the log is not pinned: the application can have it
-            // copied back, instead of letting it grow on the disk that is full.
-            ErrorKind::Exhausted => {
-                Ok(Some(Ended::Rebase { next: self.shared.next_base_txid(), reason: error.to_string() }))
+            // A full copy needs next to no disk, and while none can be made the log is not pinned: the application can have it
+            // copied back, instead of letting it grow on the disk that is full. But what is staged goes first, which may make
+            // room; and if nothing could be copied since the last full copy that was made for this reason, another one is no
+            // help.
+            ErrorKind::Exhausted if self.shared.queue.is_empty() && self.may_rebase_for_room => {
+                Ok(Some(Ended::NoRoom { next: self.shared.next_base_txid(), reason: error.to_string() }))
             }
             // Only the database file may yet have what the log has lost. Between two sessions nothing is pinned: a
             // checkpoint of the application can get past, and then the pages are compared.
@@ -495,7 +509,10 @@ impl<'a> Follower<'a> {
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
                 return Some(Ended::Rebase { next: self.shared.next_base_txid(), reason: error.to_string() });
             }
-            Err(error) => self.shared.report(Work::Tidy, "tidy up staged files", &error),
+            Err(error) => {
+                self.tidied = (tidied, Instant::now());
+                self.shared.report(Work::Tidy, "tidy up staged files", &error);
+            }
         }
         None
     }

@@ -74,8 +74,9 @@ impl Maintenance {
         let is_safe = inventory.is_some_and(|inventory| exposed_base(&inventory).is_none());
         if is_safe && compactor.next_due(now).is_some_and(|due| due <= now) {
             let mut outcome = compactor.run_due(now).await;
-            if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-                // An object has vanished: a new listing says whether that leaves a gap.
+            let is_lost = |error: &Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt);
+            if outcome.as_ref().is_err_and(is_lost) {
+                // An object has vanished, or is damaged: a new listing says whether that leaves a gap.
                 outcome = compactor.run_due(now).await;
             }
             match outcome {

@@ -425,7 +425,7 @@ impl Session {
             // Writers wait only for the rest after a first attempt that nobody waits for.
             let mode = if attempt == 0 { CheckpointMode::Passive } else { mode };
             let chain = &mut self.chain;
-            let before = outcome;
+            let before = (attempt > 0).then_some(outcome);
             // What the current pin saw must be copied before the cycle begins with another pin: see `move_pin`.
             if !planted!("pin-ahead-of-the-copy") {
                 chain.capture(&self.source, None, on_staged)?;
@@ -442,7 +442,7 @@ impl Session {
             }
             // Each attempt has less to copy back than the one before, so it is likelier to fit between two commits;
             // without progress somebody reads an old state, and only time helps.
-            if outcome == CheckpointOutcome::Complete || outcome == before {
+            if outcome == CheckpointOutcome::Complete || Some(outcome) == before {
                 break;
             }
         }

@@ -243,7 +243,7 @@ async fn run_until_stopped(
     requests: &mut mpsc::Receiver<SnapshotRequest>,
 ) -> Result<()> {
     let mut backoff = shared.backoff();
-    let mut life = Life { previous: None, base: None, lock: None };
+    let mut life = Life { previous: None, base: None, copied_without_room: None, lock: None };
     loop {
         let began = tokio::time::Instant::now();
         let ended = life.one_session(shared, stop, snapshots, requests).await;
@@ -277,7 +277,7 @@ async fn run_until_stopped(
                 tracing::warn!(db = %shared.options.db.display(), reason, "opening the database anew");
                 Duration::from_millis(10)
             }
-            Ok(Ended::Rebase { next, reason }) => {
+            Ok(Ended::Rebase { next, reason } | Ended::NoRoom { next, reason }) => {
                 tracing::warn!(db = %shared.options.db.display(), %next, reason, "a full copy is needed");
                 life.base = Some(next);
                 Duration::ZERO
@@ -353,6 +353,8 @@ struct Life {
     previous: Option<Arc<SourceFiles>>,
     /// A full copy is to be published as at least this transaction.
     base: Option<Txid>,
+    /// Copies of new commits that there had been when the disk was last found full.
+    copied_without_room: Option<u64>,
     /// Once taken it is kept, whatever becomes of the sessions.
     lock: Option<StateLock>,
 }
@@ -475,7 +477,13 @@ impl Life {
         let mut uploader = Uploader::spawn(upload::run(Arc::clone(shared), local, staged));
         let mut background = JoinSet::new();
         background.spawn(maintain::run(Arc::clone(shared), snapshots.clone(), base));
-        let ended = Follower::new(shared, session).run(stop, requests, &mut uploader).await;
+        let copied = shared.status().sync_count;
+        let may_rebase_for_room = self.copied_without_room != Some(copied);
+        let mut follower = Follower::new(shared, session, may_rebase_for_room);
+        let ended = follower.run(stop, requests, &mut uploader).await;
+        if matches!(ended, Ok(Ended::NoRoom { .. })) {
+            self.copied_without_room = Some(shared.status().sync_count);
+        }
         // A reader that pins a snapshot must be gone before the database is opened anew: SQLite lets the connections of a
         // process share one WAL-index, and that of the old ones may have been deleted.
         background.shutdown().await;

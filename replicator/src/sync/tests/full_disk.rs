@@ -95,3 +95,23 @@ async fn a_full_disk_and_a_store_that_is_away_do_not_pin_the_log() {
     stop(handle).await;
     world.assert_equal(&app).await;
 }
+
+/// A disk without room even for what is small: one more full copy after the other went to the store, and stayed there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_stays_full_costs_one_full_copy() {
+    let world = world();
+    let app = world.app();
+    let handle =
+        start(host(u64::MAX, 5_000), world.options.clone(), Arc::clone(&world.bucket), Turns::default());
+    settle(&handle).await;
+    for _ in 0..20 {
+        app.execute("INSERT INTO t(v) VALUES (randomblob(20000))", []).unwrap();
+        handle.sync_now();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    until(&handle, "it is told", |status| status.failures.is_disk_full()).await;
+    let inventory = crate::replica::Inventory::load(world.bucket.as_ref()).await.unwrap();
+    let copies = inventory.iter().filter(|entry| entry.name.level == crate::replica::Level::L0).count();
+    assert!(copies <= 2, "{copies}: the first, and one for want of room");
+    handle.stop(Duration::from_secs(1)).await.unwrap_err();
+}

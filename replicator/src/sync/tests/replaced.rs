@@ -198,7 +198,7 @@ async fn a_checkpoint_that_finds_another_file_has_it_opened_at_once() {
     let (options, bucket) = (world.options.clone(), Arc::clone(&world.bucket));
     let (shared, _status) = task::Shared::new(os::host(), options, bucket, Turns::default());
     let shared = Arc::new(shared);
-    let mut follower = follow::Follower::new(&shared, session);
+    let mut follower = follow::Follower::new(&shared, session, true);
     os::host().disk.remove_file(world.db()).unwrap();
     assert!(matches!(follower.checkpoint_if_due().await, Ok(Some(follow::Ended::Reopen { .. }))));
 }
