@@ -324,6 +324,14 @@ impl Plan {
         Self { full: true, ..Self::draw(seed) }
     }
 
+    /// Whether what a machine had sent before it was put back can be stored after that: of a future that it knows nothing of,
+    /// so that it looks like somebody else's.
+    #[must_use]
+    pub fn may_meet_a_former_life(&self) -> bool {
+        let is_put_back = |fault: &Timed| matches!(fault.what, Happening::OldMachine { .. });
+        self.weather.late > 0 && self.faults.iter().any(is_put_back)
+    }
+
     /// Whether single calls of the replicator may take seconds.
     #[must_use]
     pub fn may_take_long(&self) -> bool {

@@ -337,20 +337,22 @@ fn one_shot_replication_takes_a_snapshot_and_enforces_retention_when_told() {
             ["replicate", "-config", "c.yml", "-once"].iter().chain(flags).copied().collect();
         let (code, log) = desk.run(&line);
         assert_eq!(code, 0, "{log}");
+        std::fs::write(desk.path("log"), "").unwrap();
     };
     let snapshots = || {
         let (code, text) = desk.run(&["ltx", "-config", "c.yml", "-level", "9", "app.db"]);
         assert_eq!(code, 0, "{text}");
-        text.lines().filter(|line| line.starts_with("9 ")).count()
+        std::fs::write(desk.path("log"), "").unwrap();
+        text.lines().filter(|line| line.starts_with("9 ")).map(str::to_owned).collect::<Vec<_>>()
     };
     once(&["-force-snapshot"]);
-    std::fs::write(desk.path("log"), "").unwrap();
-    assert_eq!(snapshots(), 1);
+    let first = snapshots();
+    assert_eq!(first.len(), 1);
     once(&["-force-snapshot"]);
     once(&["-force-snapshot", "-enforce-retention"]);
-    std::fs::write(desk.path("log"), "").unwrap();
-    // Everything but the newest snapshot is past its time.
-    assert_eq!(snapshots(), 1);
+    // Everything before the newest snapshot that is past its time; the last one may be too young for that.
+    let left = snapshots();
+    assert!((1..=2).contains(&left.len()) && !left.contains(&first[0]), "{left:?}");
     assert_eq!(desk.rows_in_replica("backup"), 6);
 }
 

@@ -115,6 +115,10 @@ async fn write_again(world: &Rc<World>) -> Option<u64> {
         // Nobody ever got so far as to create the tables.
         return Some(0);
     }
+    if world.plan.may_meet_a_former_life() {
+        // It gives up where it meets one, and a service manager starts it again (seed 90009532).
+        world.restart_if_it_gives_up().await;
+    }
     let caught_up = operator::catch_up(world).await;
     if world.context.choices.next_below("again.before.stop", 0, 2) == 1 {
         world.commit_soon().await;

@@ -5,7 +5,6 @@
 //! log, and who does that after the stop can blame the replicator for nothing.
 
 use crate::evidence::{Evidence, Violation};
-use crate::plan::Happening;
 
 use super::valid::states_of;
 
@@ -17,10 +16,7 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
         .iter()
         .map(|panic| violation(0, "the replicator never panics", panic.clone()))
         .collect();
-    // What a machine had sent before it was put back can be stored after it: a future that it knows nothing of.
-    let comes_from_a_former_life = evidence.plan.weather.late > 0
-        && evidence.planned(|what| matches!(what, Happening::OldMachine { .. }));
-    let after_stop = evidence.restores.last().filter(|_| !comes_from_a_former_life);
+    let after_stop = evidence.restores.last().filter(|_| !evidence.plan.may_meet_a_former_life());
     if let (Some((Ok(()), _)), Some(restore)) = (&evidence.stopped, after_stop)
         && let Ok((restored, _)) = &restore.outcome
     {
