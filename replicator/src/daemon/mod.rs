@@ -15,10 +15,10 @@ pub mod process;
 mod restore;
 mod watch;
 
-use crate::bucket::web::Proxies;
 use std::collections::BTreeSet;
 
 use crate::bucket::Opener;
+use crate::bucket::web::Proxies;
 use crate::config::{self, Config, Directory, Entry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{BoxFuture, Host};

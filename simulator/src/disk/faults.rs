@@ -77,6 +77,15 @@ pub struct Fault {
     pub times: u32,
 }
 
+impl Fault {
+    /// Whether it is for this role, path and call.
+    fn concerns(&self, role: &str, path: &str, call: Call) -> bool {
+        self.call == call
+            && self.role.as_deref().is_none_or(|wanted| wanted == role)
+            && path.contains(self.path_contains.as_str())
+    }
+}
+
 /// The faults switched on at a disk.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
@@ -100,11 +109,8 @@ impl Faults {
     #[must_use]
     pub fn is_full(&self, role: &str, path: &Path) -> bool {
         let text = path.to_string_lossy();
-        self.active.iter().any(|fault| {
-            (fault.call, fault.effect, fault.times) == (Call::Write, Effect::NoSpace, u32::MAX)
-                && fault.role.as_deref().is_none_or(|wanted| wanted == role)
-                && text.contains(fault.path_contains.as_str())
-        })
+        let mut lasting = self.active.iter().filter(|fault| fault.times == u32::MAX);
+        lasting.any(|fault| fault.effect == Effect::NoSpace && fault.concerns(role, &text, Call::Write))
     }
 
     /// What happens to this call: the first fault that matches and is due.
@@ -114,10 +120,7 @@ impl Faults {
         }
         let text = path.to_string_lossy();
         for fault in &mut self.active {
-            let hit = fault.call == call
-                && fault.role.as_deref().is_none_or(|wanted| wanted == role)
-                && text.contains(fault.path_contains.as_str());
-            if !hit {
+            if !fault.concerns(role, &text, call) {
                 continue;
             }
             if fault.skip > 0 {

@@ -134,24 +134,8 @@ fn covered_without_a_hole(files: &BTreeMap<String, File>, old_millis: u64) -> Op
 
 #[cfg(test)]
 mod tests {
-    use replicator::host::UnixMillis;
-
     use super::*;
-    use crate::oracles::fixture;
-    use crate::store::Stored;
-
-    fn objects(names: &[(u8, u64, u64)]) -> Vec<Stored> {
-        let key = |&(level, min, max): &(u8, u64, u64)| format!("{level:04x}/{min:016x}-{max:016x}.ltx");
-        names
-            .iter()
-            .map(|name| Stored {
-                key: key(name),
-                size: 9,
-                modified: UnixMillis(EPOCH_MILLIS),
-                misread: false,
-            })
-            .collect()
-    }
+    use crate::oracles::fixture::{self, objects};
 
     #[test]
     fn what_should_be_gone_is_seen_and_what_is_needed_is_not() {

@@ -87,17 +87,8 @@ fn neglected(evidence: &Evidence) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use replicator::host::UnixMillis;
-
     use super::*;
-    use crate::oracles::fixture;
-    use crate::store::Stored;
-
-    fn objects(names: &[(u8, u64, u64)]) -> Vec<Stored> {
-        let key = |&(level, min, max): &(u8, u64, u64)| format!("{level:04x}/{min:016x}-{max:016x}.ltx");
-        let stored = |name| Stored { key: key(name), size: 9, modified: UnixMillis(0), misread: false };
-        names.iter().map(stored).collect()
-    }
+    use crate::oracles::fixture::{self, objects};
 
     #[test]
     fn maintenance_that_stopped_is_seen() {

@@ -57,14 +57,15 @@ pub(crate) mod fixture {
     use rusqlite::{Connection, OpenFlags};
 
     use crate::app::{DATABASE, Ledger};
-    use crate::clock::{Timeline, WallClock};
+    use crate::clock::{EPOCH_MILLIS, Timeline, WallClock};
     use crate::context::{Context, exclusive};
     use crate::disk::{Hardware, Machine, Process, ProcessDisk};
     use crate::evidence::{Asked, AtRest, Evidence, RestoreRun};
     use crate::history::History;
     use crate::plan::Plan;
+    use crate::store::Stored;
     use crate::vfs::Vfs;
-    use replicator::host::Disk as _;
+    use replicator::host::{Disk as _, UnixMillis};
 
     /// Simulated millisecond of the last commit.
     pub const NEWEST_AT: u64 = 2_000;
@@ -125,6 +126,13 @@ pub(crate) mod fixture {
     /// The image before the newest.
     pub fn first_image() -> Vec<u8> {
         world().1.swap_remove(0)
+    }
+
+    /// Small objects, written when time began, by level and transactions.
+    pub fn objects(names: &[(u8, u64, u64)]) -> Vec<Stored> {
+        let key = |&(level, min, max): &(u8, u64, u64)| format!("{level:04x}/{min:016x}-{max:016x}.ltx");
+        let modified = UnixMillis(EPOCH_MILLIS);
+        names.iter().map(|name| Stored { key: key(name), size: 9, modified, misread: false }).collect()
     }
 
     /// A restore that gave `bytes`.
