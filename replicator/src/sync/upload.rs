@@ -53,6 +53,28 @@ impl UploadEnd {
     }
 }
 
+/// What has failed between a staged file and the store, by the side on which it did. The kinds of errors are the same on
+/// both, and a store that does not find something, or a proxy before it, says nothing about our files.
+enum Failed {
+    /// Here.
+    Local(Error),
+    /// There.
+    Store(Error),
+}
+
+impl Failed {
+    /// The local file is damaged or gone: nothing that can be repeated helps.
+    fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Local(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound))
+    }
+
+    fn into_error(self) -> Error {
+        match self {
+            Self::Local(error) | Self::Store(error) => error,
+        }
+    }
+}
+
 /// Uploads until something ends it. Failures that may pass are repeated for ever, and reported while they last.
 pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) -> UploadEnd {
     let mut backoff = shared.backoff();
@@ -75,18 +97,20 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
                 backoff.reset();
                 shared.acknowledge(queued.staged.txid, queued.captured_at);
             }
-            Err(error) if error.kind() == ErrorKind::Conflict && first::is_first_copy(&queued.staged) => {
-                // Nothing was acknowledged yet: we go on above whatever is there.
-                let reason = "another file is in the place of the first full copy".to_owned();
+            Err(failed) if failed.is_unreadable() => {
+                let reason = failed.into_error().to_string();
                 return UploadEnd::Rebase { next: shared.next_base_txid(), reason };
             }
-            Err(error) if error.kind() == ErrorKind::Conflict => return UploadEnd::Fenced(error),
-            Err(error) if is_unreadable(&error) => {
-                // The local file is damaged or gone: nothing that can be repeated helps.
-                return UploadEnd::Rebase { next: shared.next_base_txid(), reason: error.to_string() };
-            }
-            Err(_) if planted!("failed-upload-skipped") => shared.acknowledge(queued.staged.txid, None),
-            Err(error) => shared.wait_after("upload", error, &mut backoff).await,
+            Err(failed) => match failed.into_error() {
+                error if error.kind() == ErrorKind::Conflict && first::is_first_copy(&queued.staged) => {
+                    // Nothing was acknowledged yet: we go on above whatever is there.
+                    let reason = "another file is in the place of the first full copy".to_owned();
+                    return UploadEnd::Rebase { next: shared.next_base_txid(), reason };
+                }
+                error if error.kind() == ErrorKind::Conflict => return UploadEnd::Fenced(error),
+                _ if planted!("failed-upload-skipped") => shared.acknowledge(queued.staged.txid, None),
+                error => shared.wait_after("upload", error, &mut backoff).await,
+            },
         }
     }
 }
@@ -201,11 +225,11 @@ async fn check_twin(
                 }
             }
             // A chain that has never met the replica has nothing else to show that it belongs there.
-            Err(error) if is_unreadable(&error) && staged.first().is_some_and(first::is_first_copy) => {
-                return rebase(error.to_string());
+            Err(failed) if failed.is_unreadable() && staged.first().is_some_and(first::is_first_copy) => {
+                return rebase(failed.into_error().to_string());
             }
-            Err(error) if is_unreadable(&error) => return None,
-            Err(error) => shared.wait_after("compare with the replica", error, backoff).await,
+            Err(failed) if failed.is_unreadable() => return None,
+            Err(failed) => shared.wait_after("compare with the replica", failed.into_error(), backoff).await,
         }
     }
 }
@@ -220,17 +244,18 @@ async fn others_went_on(shared: &Shared, txid: Txid) -> Result<bool> {
     Ok(are_ahead)
 }
 
-/// The local file is damaged or gone.
-fn is_unreadable(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
-}
-
-async fn upload(shared: &Shared, local: &LocalState, queued: &Queued, sight: &mut Sight) -> Result<()> {
+async fn upload(
+    shared: &Shared,
+    local: &LocalState,
+    queued: &Queued,
+    sight: &mut Sight,
+) -> Result<(), Failed> {
     let bucket = shared.bucket.as_ref();
+    let fenced = |name: &LtxName| Err(Failed::Store(written_by_another(shared, name)));
     if sight.is_old() {
         let before = sight.anew();
         if let Some(name) = foreign_file(shared, local, queued.staged.txid).await? {
-            return Err(written_by_another(shared, &name));
+            return fenced(&name);
         }
         *sight = before;
     }
@@ -244,27 +269,28 @@ async fn upload(shared: &Shared, local: &LocalState, queued: &Queued, sight: &mu
                 && let Some(name) = foreign_file(shared, local, txid).await?
             {
                 if outcome == PutOutcome::Written {
-                    rival::give_way(bucket, txid, &[LtxName::l0(txid)]).await?;
+                    rival::give_way(bucket, txid, &[LtxName::l0(txid)]).await.map_err(Failed::Store)?;
                 }
-                return Err(written_by_another(shared, &name));
+                return fenced(&name);
             }
             *sight = before;
             shared.compactor.note_published(LtxName::l0(txid), copy.size, timestamp);
             shared.compactor.note_copy(txid, copy);
             Ok(())
         }
-        PutOutcome::Conflict => Err(written_by_another(shared, &LtxName::l0(queued.staged.txid))),
+        PutOutcome::Conflict => fenced(&LtxName::l0(queued.staged.txid)),
     }
 }
 
 /// A file of level 0 behind transaction `next` that is not ours. Ours are there if an earlier listing lacked them, so that
 /// what is in the store already is sent once more.
-async fn foreign_file(shared: &Shared, local: &LocalState, next: Txid) -> Result<Option<LtxName>> {
-    let Some(name) = rival::ahead_of(shared.bucket.as_ref(), next).await? else { return Ok(None) };
+async fn foreign_file(shared: &Shared, local: &LocalState, next: Txid) -> Result<Option<LtxName>, Failed> {
+    let ahead = rival::ahead_of(shared.bucket.as_ref(), next).await.map_err(Failed::Store)?;
+    let Some(name) = ahead else { return Ok(None) };
     let reader = local.clone();
-    let staged = shared.host.blocking(move || reader.staged()).await?;
+    let staged = shared.host.blocking(move || reader.staged()).await.map_err(Failed::Local)?;
     match staged.iter().find(|file| file.txid == name.max && !file.is_base) {
-        Some(file) if put_or_compare(shared, local, file).await? => Ok(None),
+        Some(file) if upload_file(shared, local, file).await?.outcome != PutOutcome::Conflict => Ok(None),
         _ => Ok(Some(name)),
     }
 }
@@ -294,19 +320,20 @@ struct Uploaded {
 /// # Errors
 /// The store's, and those of reading the staged file.
 pub async fn put_or_compare(shared: &Shared, local: &LocalState, file: &Staged) -> Result<bool> {
-    Ok(upload_file(shared, local, file).await?.outcome != PutOutcome::Conflict)
+    let uploaded = upload_file(shared, local, file).await.map_err(Failed::into_error)?;
+    Ok(uploaded.outcome != PutOutcome::Conflict)
 }
 
 /// Uploads a staged file. It is read once: the bytes that go out are the bytes that were checked, and nothing is
 /// visible under the key before the last of them was.
-async fn upload_file(shared: &Shared, local: &LocalState, file: &Staged) -> Result<Uploaded> {
+async fn upload_file(shared: &Shared, local: &LocalState, file: &Staged) -> Result<Uploaded, Failed> {
     let (reader, staged) = (local.clone(), *file);
     let open = move || {
         let mut checked = CheckedFile::open(&reader, &staged)?;
         let first = checked.next_chunk(SINGLE_PUT_LEN)?;
         Ok::<_, Error>((checked, first))
     };
-    let (checked, first) = shared.host.blocking(open).await?;
+    let (checked, first) = shared.host.blocking(open).await.map_err(Failed::Local)?;
     let header = checked.header().expect("the first chunk was checked");
     let (size, timestamp) = (checked.len(), header.timestamp);
     let path = local.path(&file.name());
@@ -315,15 +342,16 @@ async fn upload_file(shared: &Shared, local: &LocalState, file: &Staged) -> Resu
     let (outcome, trailer) = match checked.trailer().copied() {
         Some(trailer) => {
             let condition = planted!("overwrites", PutCondition::Overwrite, PutCondition::IfAbsent);
-            (shared.bucket.put(&key, first, condition, options).await?, trailer)
+            (shared.bucket.put(&key, first, condition, options).await.map_err(Failed::Store)?, trailer)
         }
         None => {
-            let mut upload = shared.bucket.upload(&key, PutCondition::IfAbsent, options).await?;
+            let upload = shared.bucket.upload(&key, PutCondition::IfAbsent, options).await;
+            let mut upload = upload.map_err(Failed::Store)?;
             match send(shared, checked, first, &mut *upload).await {
-                Ok(trailer) => (upload.finish().await?, trailer),
-                Err(error) => {
+                Ok(trailer) => (upload.finish().await.map_err(Failed::Store)?, trailer),
+                Err(failed) => {
                     upload.abort().await.ok();
-                    return Err(error);
+                    return Err(failed);
                 }
             }
         }
@@ -337,8 +365,8 @@ async fn send(
     mut checked: CheckedFile,
     first: Bytes,
     upload: &mut dyn Upload,
-) -> Result<Trailer> {
-    upload.write(first).await?;
+) -> Result<Trailer, Failed> {
+    upload.write(first).await.map_err(Failed::Store)?;
     loop {
         if let Some(trailer) = checked.trailer() {
             return Ok(*trailer);
@@ -349,6 +377,6 @@ async fn send(
         };
         let (returned, chunk) = shared.host.blocking(read).await;
         checked = returned;
-        upload.write(chunk?).await?;
+        upload.write(chunk.map_err(Failed::Local)?).await.map_err(Failed::Store)?;
     }
 }

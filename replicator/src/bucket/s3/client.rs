@@ -261,7 +261,7 @@ impl Client {
                 text = format!("{text}{before}{part}{after}");
             }
         }
-        Error::new(failure.kind(), text)
+        Error::new(failure.kind(request.verb), text)
     }
 
     /// Whether batch deletion is worth trying.

@@ -123,7 +123,7 @@ async fn delete_singly(client: &Client, keys: &[String]) -> Vec<DeleteFailure> {
         let send = |sdk: aws_sdk_s3::Client| sdk.delete_object().bucket(&client.bucket).key(key).send();
         match client.run(&request, send).await {
             Ok(_) => {}
-            Err(failure) if failure.is_not_found() => {}
+            Err(failure) if failure.is_already_gone() => {}
             Err(failure) => {
                 failures.push(DeleteFailure { key: key.clone(), error: client.error(&request, &failure) });
             }

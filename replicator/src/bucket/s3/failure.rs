@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 
+use super::super::observer::Verb;
 use super::http::{Reached, TransportFault};
 use crate::error::ErrorKind;
 use crate::host::UnixMillis;
@@ -171,6 +172,12 @@ impl Failure {
         self.status == Some(404) && !self.is_code(&["NoSuchBucket"])
     }
 
+    /// Whether the store says that what was to be deleted is not there. Without its word for that it may have been a proxy
+    /// that has lost the store.
+    pub(super) fn is_already_gone(&self) -> bool {
+        self.status == Some(404) && self.is_code(&["NoSuchKey", "NoSuchUpload", "NoSuchVersion"])
+    }
+
     /// What may help, given our time.
     pub(super) fn cure(&self, now: UnixMillis) -> Cure {
         match self.cause {
@@ -213,7 +220,8 @@ impl Failure {
         }
     }
 
-    pub(super) fn kind(&self) -> ErrorKind {
+    /// What to do about it; depends on what the request was for.
+    pub(super) fn kind(&self, verb: Verb) -> ErrorKind {
         match self.cause {
             Cause::Transport { permanent: true, .. } => return ErrorKind::Unsupported,
             Cause::Transport { .. } | Cause::Credentials { fetching_failed: true } => {
@@ -231,7 +239,7 @@ impl Failure {
             Some(301 | 307 | 400) if self.region.is_some() => ErrorKind::Unsupported,
             Some(401 | 403) => ErrorKind::Denied,
             Some(400) if self.code.is_none() || self.is_code(&EXPIRED) => ErrorKind::Denied,
-            Some(404) if self.is_not_found() => ErrorKind::NotFound,
+            Some(404) if self.is_not_found() => kind_of_absence(verb),
             Some(408 | 409 | 429) => ErrorKind::Transient,
             Some(412) => ErrorKind::Conflict,
             Some(300..=499 | 501 | 505) if !self.is_code(&PASSING) => ErrorKind::Unsupported,
@@ -280,6 +288,18 @@ impl Failure {
             _ if matches!(self.status, Some(301 | 307)) => Some("set region or endpoint to the bucket's own"),
             _ => None,
         }
+    }
+}
+
+/// What it means that something is not there, a bucket excepted.
+fn kind_of_absence(verb: Verb) -> ErrorKind {
+    match verb {
+        Verb::Get | Verb::Head => ErrorKind::NotFound,
+        // It is the wrong server, or the wrong path: an empty listing is an answer too.
+        Verb::List => ErrorKind::Unsupported,
+        // What is written need not be there. The store has forgotten an upload in parts, which is begun anew, or a proxy has
+        // lost the store.
+        Verb::Put | Verb::Delete => ErrorKind::Transient,
     }
 }
 

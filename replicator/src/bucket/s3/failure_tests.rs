@@ -36,8 +36,31 @@ fn answers_by_status_and_code() {
         (507, "", Cure::Wait, Exhausted),
     ] {
         let failure = answered(status, code);
-        assert_eq!((failure.cure(UnixMillis(0)), failure.kind()), (cure, kind), "{status} {code}");
+        let seen = (failure.cure(UnixMillis(0)), failure.kind(Verb::Get));
+        assert_eq!(seen, (cure, kind), "{status} {code}");
     }
+}
+
+/// Every 404 used to say that the object is not there, to a request that writes one too.
+#[test]
+fn absence_depends_on_what_was_asked() {
+    for code in ["", "NotFound", "NoSuchKey", "NoSuchUpload"] {
+        for (verb, kind) in [
+            (Verb::Get, ErrorKind::NotFound),
+            (Verb::Head, ErrorKind::NotFound),
+            (Verb::List, ErrorKind::Unsupported),
+            (Verb::Put, ErrorKind::Transient),
+            (Verb::Delete, ErrorKind::Transient),
+        ] {
+            assert_eq!(answered(404, code).kind(verb), kind, "{verb:?} {code}");
+        }
+        let is_code_of_the_store = code.starts_with("NoSuch");
+        assert_eq!(answered(404, code).is_already_gone(), is_code_of_the_store, "{code}");
+    }
+    for verb in [Verb::Put, Verb::List, Verb::Delete] {
+        assert_eq!(answered(404, "NoSuchBucket").kind(verb), ErrorKind::Unsupported, "{verb:?}");
+    }
+    assert!(!answered(404, "NoSuchBucket").is_already_gone());
 }
 
 #[test]

@@ -383,7 +383,7 @@ async fn abort(client: &Client, key: &str, id: &str) -> Result<()> {
     };
     match client.run(&request, send).await {
         Ok(_) => Ok(()),
-        Err(failure) if failure.is_not_found() => Ok(()),
+        Err(failure) if failure.is_already_gone() => Ok(()),
         Err(failure) => Err(client.error(&request, &failure)),
     }
 }

@@ -26,6 +26,10 @@ pub(super) struct Mischief {
     pub(super) away: AtomicBool,
     /// Whoever reaches for it panics.
     pub(super) panics: AtomicBool,
+    /// Whoever lists it panics.
+    pub(super) list_panics: AtomicBool,
+    /// The next object that is put is answered by a proxy that has lost the store.
+    pub(super) is_lost: AtomicBool,
     /// Streamed uploads are not taken yet.
     pub(super) holds: AtomicBool,
     /// Streamed uploads so far.
@@ -41,6 +45,8 @@ impl Mischief {
             loses_snapshot: AtomicBool::new(false),
             away: AtomicBool::new(false),
             panics: AtomicBool::new(false),
+            list_panics: AtomicBool::new(false),
+            is_lost: AtomicBool::new(false),
             holds: AtomicBool::new(false),
             uploads: AtomicU64::new(0),
         }
@@ -87,6 +93,9 @@ impl Bucket for Mischief {
         condition: PutCondition,
         options: PutOptions,
     ) -> Result<PutOutcome> {
+        if self.is_lost.swap(false, Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::NotFound, "memory: 404 page not found"));
+        }
         self.reach()?.put(key, body, condition, options).await
     }
 
@@ -121,6 +130,7 @@ impl Bucket for Mischief {
     }
 
     async fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectInfo>> {
+        assert!(!self.list_panics.load(Ordering::SeqCst), "on purpose");
         let mut objects = self.reach()?.list(prefix, start_after).await?;
         if !self.hides_newest {
             return Ok(objects);

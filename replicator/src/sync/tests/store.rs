@@ -395,3 +395,52 @@ async fn a_record_of_a_full_copy_that_the_disk_spoiled_is_not_believed() {
     stop(handle).await;
     world.assert_equal(&app).await;
 }
+
+fn staged(world: &World) -> Vec<local::Staged> {
+    local::LocalState::peek(os::host().disk, &world.options.meta_dir).staged().unwrap()
+}
+
+/// It used to count as a staged file that is gone: a full copy took the place of all that was staged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_find_something_is_no_damage_here() {
+    let mut world = World::new();
+    let store = Mischief::before(&mut world);
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    let before = handle.status().borrow().replicated_txid.unwrap();
+    store.is_lost.store(true, Ordering::SeqCst);
+    insert(&app, 1);
+    settle(&handle).await;
+    assert!(!store.is_lost.load(Ordering::SeqCst), "it was asked");
+    assert_eq!(handle.status().borrow().replicated_txid, Some(before.next()), "the same file once more");
+    stop(handle).await;
+    assert!(staged(&world).iter().all(|file| !file.is_base || file.txid == Txid(1)), "{:?}", staged(&world));
+    world.assert_equal(&app).await;
+}
+
+/// It used to count as the same file, and the chain went on from a transaction that was another's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_that_the_store_did_not_make_is_made_again() {
+    let mut world = World::new();
+    let store = Mischief::before(&mut world);
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    insert(&app, 1);
+    stop(handle).await;
+    let newest = staged(&world).last().unwrap().txid;
+    let (key, foreign) = (LtxName::l0(newest).key(world.bucket.layout()), Bytes::from(vec![7; 4096]));
+    world.bucket.put(&key, foreign, PutCondition::Overwrite, PutOptions::default()).await.unwrap();
+    store.is_lost.store(true, Ordering::SeqCst);
+    let handle = world.start();
+    settle(&handle).await;
+    // Until there is one, a restore reads the foreign file.
+    handle.upkeep().snapshot().await.unwrap();
+    stop(handle).await;
+    assert!(!store.is_lost.load(Ordering::SeqCst), "it was asked");
+    assert!(staged(&world).iter().any(|file| file.is_base && file.txid > newest), "{:?}", staged(&world));
+    world.assert_equal(&app).await;
+}

@@ -98,6 +98,34 @@ async fn garbage_instead_of_http_is_an_error() {
     assert_eq!(bucket.head("a").await.unwrap_err().kind(), ErrorKind::Transient);
 }
 
+/// It used to look like a staged file that is gone, an empty replica, and objects that are deleted.
+#[tokio::test]
+async fn a_proxy_that_has_lost_the_store_is_not_believed() {
+    let address = raw(|mut socket| async move {
+        let mut head = vec![0; 16 * 1024];
+        let n = socket.read(&mut head).await.unwrap_or(0);
+        let body = if head[..n].starts_with(b"HEAD") { "" } else { "404 page not found\n" };
+        let answer =
+            format!("HTTP/1.1 404 Not Found\r\ncontent-length: 19\r\nconnection: close\r\n\r\n{body}");
+        let _ = socket.write_all(answer.as_bytes()).await;
+        let _ = tokio::io::copy(&mut socket, &mut tokio::io::sink()).await;
+    })
+    .await;
+    let bucket = open_at(format!("http://{address}"), |_| {}).await;
+    assert_eq!(put(&*bucket, "a", "x").await.unwrap_err().kind(), ErrorKind::Transient);
+    let mut upload = bucket.upload("a", PutCondition::IfAbsent, PutOptions::default()).await.unwrap();
+    let begun = upload.write(behaviour::pattern((5 << 20) + 1)).await;
+    assert_eq!(begun.unwrap_err().kind(), ErrorKind::Transient);
+    assert_eq!(bucket.list("", None).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    let failures = bucket.delete(&["a".to_owned()]).await.unwrap();
+    assert_eq!(
+        failures.iter().map(|failure| failure.error.kind()).collect::<Vec<_>>(),
+        [ErrorKind::Transient]
+    );
+    let both = bucket.delete(&["a", "b"].map(str::to_owned)).await;
+    assert_eq!(both.unwrap_err().kind(), ErrorKind::Transient);
+}
+
 #[tokio::test]
 async fn a_connection_closed_while_unused_costs_no_attempt() {
     let (loopback, _) = world().await;
