@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ltx::Txid;
 use crate::replica::LtxName;
 
-use super::State;
+use super::Phase;
 use super::contact::{Contact, contact};
 use super::handle::time_for_final_sync;
 use super::local::{LocalState, Staged, newest, since_last_base};
@@ -21,7 +21,7 @@ use super::upload;
 /// Unless the store holds everything.
 pub async fn without_database(shared: &Shared, deadline: Duration) -> Result<()> {
     let status = shared.status();
-    if status.state() != State::WaitingForDatabase || !is_absent(shared).await {
+    if status.phase != Phase::WaitingForDatabase || !is_absent(shared).await {
         let why = status.error().unwrap_or("the database was not open yet");
         return Err(Error::new(
             ErrorKind::Cancelled,
@@ -51,17 +51,19 @@ pub async fn without_database(shared: &Shared, deadline: Duration) -> Result<()>
         return Ok(());
     }
     let replicated = replicated.map_or_else(|| "nothing".to_owned(), |txid| txid.to_string());
+    let why = status.error().map(|error| format!("; last error: {error}")).unwrap_or_default();
     Err(Error::new(
         ErrorKind::Transient,
         format!(
-            "{} is gone, and of what was committed before only {replicated} of {copied} is in the store; the rest is in {}",
+            "{} is gone, and of what was committed before only {replicated} of {copied} is in the store; the rest is in {}             {why}",
             shared.options.db.display(),
             shared.options.meta_dir.display(),
         ),
     ))
 }
 
-async fn is_absent(shared: &Shared) -> bool {
+/// Whether there is no database, or an empty file.
+pub async fn is_absent(shared: &Shared) -> bool {
     let (disk, db) = (Arc::clone(&shared.host.disk), shared.options.db.clone());
     let facts = shared.host.blocking(move || disk.metadata(&db)).await;
     facts.map_or_else(|error| error.kind() == std::io::ErrorKind::NotFound, |facts| facts.len == 0)

@@ -85,7 +85,8 @@ impl Uploader {
         Self(tasks)
     }
 
-    async fn ended(&mut self) -> UploadEnd {
+    /// Why it has ended; passes a panic on.
+    pub(super) async fn ended(&mut self) -> UploadEnd {
         match self.0.join_next().await {
             Some(Ok(end)) => end,
             Some(Err(failure)) => std::panic::resume_unwind(failure.into_panic()),

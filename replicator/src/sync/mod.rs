@@ -24,6 +24,7 @@ mod place;
 mod policy;
 mod queue;
 pub mod reconcile;
+mod rest;
 mod rival;
 pub mod session;
 mod status;

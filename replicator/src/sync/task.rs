@@ -25,10 +25,11 @@ use super::follow::{Ended, Follower, Uploader};
 use super::local::Staged;
 use super::lock::StateLock;
 use super::queue::{Queue, Queued};
+use super::rest;
 use super::rival::Sight;
 use super::session::{self, LastRecord, Session, Start};
 use super::turns::Turns;
-use super::upload;
+use super::upload::{self, UploadEnd};
 use super::{Options, Phase, Status, base, maintain, place, policy};
 
 /// Longest wait between repeated failures.
@@ -176,7 +177,10 @@ impl Shared {
     pub fn acknowledge(&self, txid: Txid, captured_at: Option<UnixMillis>) {
         self.update(|status| {
             status.failures.overcome(&[Work::Session, Work::Upload]);
-            status.phase = Phase::Replicating;
+            // What is left of a database that is gone is sent as well.
+            if status.phase != Phase::WaitingForDatabase {
+                status.phase = Phase::Replicating;
+            }
             status.replicated_txid = status.replicated_txid.max(Some(txid));
             // The later claim counts, also by a clock that was set back meanwhile.
             status.last_sync = captured_at.or(status.last_sync);
@@ -260,17 +264,9 @@ async fn run_until_stopped(
                 return Err(error);
             }
             Ok(Ended::Absent) => {
-                if shared.status().phase != Phase::WaitingForDatabase {
-                    tracing::warn!(
-                        db = %shared.options.db.display(),
-                        "there is no database yet: waiting for the application to create it"
-                    );
-                }
-                shared.update(|status| {
-                    status.phase = Phase::WaitingForDatabase;
-                    status.failures.overcome(&[Work::Session, Work::Copy, Work::Examine, Work::Upload]);
-                });
+                note_absence(shared);
                 backoff.reset();
+                life.send_rest(shared, stop).await?;
                 shared.options.monitor_interval
             }
             Ok(Ended::Reopen { reason }) => {
@@ -296,6 +292,22 @@ async fn run_until_stopped(
             let deadline = stop.borrow().unwrap_or_default();
             return ending::without_database(shared, deadline).await;
         }
+    }
+}
+
+fn note_absence(shared: &Shared) {
+    if shared.status().phase != Phase::WaitingForDatabase {
+        tracing::warn!(
+            db = %shared.options.db.display(),
+            "there is no database yet: waiting for the application to create it"
+        );
+    }
+    shared.update(|status| {
+        status.phase = Phase::WaitingForDatabase;
+        status.failures.overcome(&[Work::Session, Work::Copy, Work::Examine]);
+    });
+    if !rest::is_owed(shared) {
+        shared.overcome(&[Work::Upload]);
     }
 }
 
@@ -403,6 +415,29 @@ impl Life {
         };
         self.previous = Some(Arc::clone(session.source().files()));
         self.follow(shared, stop, session, staged, snapshots, requests).await
+    }
+
+    /// Sends what is left of a database that is gone, unless only a full copy could go on from what the store has.
+    ///
+    /// # Errors
+    /// If somebody else writes to the replica: that is the end.
+    async fn send_rest(&mut self, shared: &Arc<Shared>, stop: &mut Stop) -> Result<()> {
+        if self.base.is_some() || !rest::is_owed(shared) {
+            return Ok(());
+        }
+        match rest::send(shared, stop).await {
+            None => Ok(()),
+            Some(UploadEnd::Rebase { next, reason }) => {
+                self.base = Some(next);
+                let error = Error::new(ErrorKind::Corrupt, reason);
+                shared.report(Work::Upload, "send what is left of a database that is gone", &error);
+                Ok(())
+            }
+            Some(UploadEnd::Fenced(error)) => {
+                tracing::error!(db = %shared.options.db.display(), %error, "replication stopped");
+                Err(error)
+            }
+        }
     }
 
     /// Publishes a full copy as a new chain. The database stays pinned while that is tried. If the store is away and this

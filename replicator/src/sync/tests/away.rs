@@ -70,6 +70,96 @@ async fn commits_are_copied_and_every_state_is_there_once_the_store_is_back() {
     world.assert_equal(&app).await;
 }
 
+/// Deletes a database that nobody has open.
+fn delete(db: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let gone = os::host().disk.remove_file(&crate::host::with_suffix(db, suffix));
+        assert!(gone.is_ok() || !suffix.is_empty(), "{gone:?}");
+    }
+}
+
+/// A database that was deleted while the store was away, and what its states were.
+async fn deleted(world: &World, store: &Mischief) -> (Handle, Vec<(Txid, Vec<(i64, Vec<u8>)>)>) {
+    store.away.store(false, Ordering::SeqCst);
+    let app = world.app();
+    let handle = world.start();
+    settle(&handle).await;
+    store.away.store(true, Ordering::SeqCst);
+    let mut states = Vec::new();
+    for _ in 0..3 {
+        states.push((copied(&handle, &app).await, dump(&app)));
+    }
+    drop(app);
+    delete(world.db());
+    until(&handle, "noticed", |status| status.phase == Phase::WaitingForDatabase).await;
+    (handle, states)
+}
+
+/// It used to stay on the local disk for ever, untold, and a stop did not even try.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_deleted_database_owes_is_sent_once_the_store_is_back() {
+    for only_at_the_stop in [false, true] {
+        let (world, store) = world();
+        let (handle, states) = deleted(&world, &store).await;
+        until(&handle, "it is told", |status| status.state() == State::Failing).await;
+        store.away.store(false, Ordering::SeqCst);
+        if !only_at_the_stop {
+            let newest = Some(states[2].0);
+            until(&handle, "sent", |status| status.replicated_txid == newest).await;
+            until(&handle, "well", |status| status.state() == State::WaitingForDatabase).await;
+        }
+        stop(handle).await;
+        for (txid, rows) in &states {
+            let restored = world.restore(restore::Target::Txid(*txid)).await.unwrap();
+            assert!(&dump(&Connection::open(restored).unwrap()) == rows, "at {txid}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_without_the_store_says_what_a_deleted_database_owes() {
+    let (world, store) = world();
+    let (handle, states) = deleted(&world, &store).await;
+    let error = handle.stop(Duration::from_millis(300)).await.unwrap_err().to_string();
+    for part in ["of what was committed before only", &states[2].0.to_string(), "connection refused"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+/// The new database is another one: what is left of the old one goes first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_the_place_of_a_deleted_one_goes_on_behind_it() {
+    let (world, store) = world();
+    let (handle, states) = deleted(&world, &store).await;
+    let app = world.app();
+    insert(&app, 7);
+    until(&handle, "opened", |status| status.phase != Phase::WaitingForDatabase).await;
+    store.away.store(false, Ordering::SeqCst);
+    settle(&handle).await;
+    stop(handle).await;
+    world.assert_equal(&app).await;
+    let restored = world.restore(restore::Target::Txid(states[2].0)).await.unwrap();
+    assert!(dump(&Connection::open(restored).unwrap()) == states[2].1, "the last state of the old one");
+}
+
+/// Nothing can be sent any more, and no full copy made: that is told until there is a database again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_deleted_database_owes_may_be_lost_as_well() {
+    let (world, store) = world();
+    let (handle, _) = deleted(&world, &store).await;
+    for file in staged(&world).into_iter().filter(|file| file.txid > Txid(1)) {
+        let local = local::LocalState::peek(os::host().disk, &world.options.meta_dir);
+        local.remove(&file.name()).unwrap();
+    }
+    store.away.store(false, Ordering::SeqCst);
+    until(&handle, "it is told", |status| status.error().is_some_and(|e| e.contains("local state"))).await;
+    let app = world.app();
+    insert(&app, 7);
+    settle(&handle).await;
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}
+
 /// Changes the page size of a database that nobody has open.
 fn change_page_size(db: &Path) {
     let admin = Connection::open(db).unwrap();

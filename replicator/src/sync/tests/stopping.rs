@@ -34,7 +34,7 @@ async fn what_was_copied_from_a_deleted_database_is_still_owed() {
         let gone = disk.remove_file(&crate::host::with_suffix(world.db(), suffix));
         assert!(gone.is_ok() || !suffix.is_empty(), "{gone:?}");
     }
-    until(&handle, "noticed", |status| status.state() == State::WaitingForDatabase).await;
+    until(&handle, "noticed", |status| status.phase == Phase::WaitingForDatabase).await;
     let error = handle.stop(Duration::from_secs(1)).await.unwrap_err();
     assert!(error.to_string().contains("is in the store"), "{error}");
     // A new process knows it only from the files that lie there.
