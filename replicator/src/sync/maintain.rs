@@ -246,6 +246,8 @@ enum Snapshot {
 }
 
 async fn take_snapshot(shared: &Shared, requests: &mpsc::Sender<SnapshotRequest>) -> Result<Snapshot> {
+    // Before anything is pinned.
+    let _turn = shared.turns.take_for_snapshot().await;
     let (reply, answer) = oneshot::channel();
     if requests.send(reply).await.is_err() {
         return Ok(Snapshot::Ending);

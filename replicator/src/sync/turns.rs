@@ -2,7 +2,8 @@
 //!
 //! Opening and pinning a database, and copying the commits of a chain that has begun, never waits for a turn: a store that
 //! does not answer must not keep databases from being watched. Full copies that are staged on the local disk have a turn
-//! of their own.
+//! of their own, and so have snapshots: all of them are due at the same boundary of an interval, and no first contact is
+//! to wait behind them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tokio::task::JoinSet;
 
 /// Turns at the same time.
 const AT_ONCE: usize = 16;
+/// Snapshots at the same time. Each keeps the log of its database from restarting for as long as it takes.
+const SNAPSHOTS_AT_ONCE: usize = 4;
 /// Who takes longer than this goes on, and lets the next one begin.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -19,12 +22,15 @@ const LONGEST: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Turns {
     store: Arc<Semaphore>,
+    snapshot: Arc<Semaphore>,
     local_copy: Arc<Semaphore>,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { store: Arc::new(Semaphore::new(AT_ONCE)), local_copy: Arc::new(Semaphore::new(1)) }
+        let [store, snapshot, local_copy] =
+            [AT_ONCE, SNAPSHOTS_AT_ONCE, 1].map(|turns| Arc::new(Semaphore::new(turns)));
+        Self { store, snapshot, local_copy }
     }
 }
 
@@ -36,17 +42,13 @@ pub struct Turn {
 
 impl Turns {
     /// Waits for a turn; first come, first served.
-    ///
-    /// # Panics
-    /// Never: the semaphore is not closed.
     pub async fn take(&self) -> Turn {
-        let permit = Arc::clone(&self.store).acquire_owned().await.expect("the semaphore is never closed");
-        let mut holder = JoinSet::new();
-        holder.spawn(async move {
-            tokio::time::sleep(LONGEST).await;
-            drop(permit);
-        });
-        Turn { _holder: holder }
+        Turn::of(&self.store).await
+    }
+
+    /// Waits for a turn to take a snapshot; first come, first served.
+    pub async fn take_for_snapshot(&self) -> Turn {
+        Turn::of(&self.snapshot).await
     }
 
     /// Waits for the turn to stage a full copy on the local disk: one at a time, however long it takes.
@@ -55,6 +57,18 @@ impl Turns {
     /// Never: the semaphore is not closed.
     pub async fn take_for_local_copy(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.local_copy).acquire_owned().await.expect("the semaphore is never closed")
+    }
+}
+
+impl Turn {
+    async fn of(turns: &Arc<Semaphore>) -> Self {
+        let permit = Arc::clone(turns).acquire_owned().await.expect("the semaphore is never closed");
+        let mut holder = JoinSet::new();
+        holder.spawn(async move {
+            tokio::time::sleep(LONGEST).await;
+            drop(permit);
+        });
+        Self { _holder: holder }
     }
 }
 

@@ -245,3 +245,43 @@ async fn what_is_not_to_be_done_any_more_is_not_complained_of() {
     until(&handle, "nothing is complained of", |status| status.error().is_none()).await;
     stop(handle).await;
 }
+
+/// At the boundary of an interval all are due at once: each kept its log from restarting until nearly all were through.
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_of_many_databases_take_turns() {
+    let turns = Turns::default();
+    let mut databases = Vec::new();
+    for _ in 0..12 {
+        let mut world = World::new();
+        world.options.levels = Vec::new();
+        let store = Mischief::before(&mut world);
+        let app = world.app();
+        insert(&app, 1);
+        let handle = start(os::host(), world.options.clone(), Arc::clone(&world.bucket), turns.clone());
+        settle(&handle).await;
+        store.uploads.store(0, Ordering::SeqCst);
+        store.holds.store(true, Ordering::SeqCst);
+        databases.push((world, store, app, handle));
+    }
+    let snapshots: Vec<_> = databases
+        .iter()
+        .map(|(.., handle)| {
+            let upkeep = handle.upkeep();
+            tokio::spawn(async move { upkeep.snapshot().await })
+        })
+        .collect();
+    let under_way =
+        || databases.iter().map(|(_, store, ..)| store.uploads.load(Ordering::SeqCst)).sum::<u64>();
+    while under_way() < 4 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(under_way(), 4, "the others wait");
+    for (_, store, ..) in &databases {
+        store.holds.store(false, Ordering::SeqCst);
+    }
+    for snapshot in snapshots {
+        tokio::time::timeout(Duration::from_secs(20), snapshot).await.unwrap().unwrap().unwrap();
+    }
+    assert_eq!(under_way(), 12);
+}
