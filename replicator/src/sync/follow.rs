@@ -96,6 +96,18 @@ impl Uploader {
     }
 }
 
+/// Passes a panic of maintenance on: replication ends with it, which is told, instead of going on without.
+async fn panic_of(background: &mut JoinSet<()>) -> Wake {
+    while let Some(ended) = background.join_next().await {
+        if let Err(failure) = ended
+            && let Ok(panic) = failure.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+    std::future::pending().await
+}
+
 /// What woke the loop.
 enum Wake {
     News,
@@ -166,9 +178,10 @@ impl<'a> Follower<'a> {
         stop: &mut Stop,
         requests: &mut mpsc::Receiver<SnapshotRequest>,
         uploader: &mut Uploader,
+        background: &mut JoinSet<()>,
     ) -> Result<Ended> {
         loop {
-            match self.wake(stop, requests, uploader).await {
+            match self.wake(stop, requests, uploader, background).await {
                 Wake::News | Wake::SyncNow => {
                     if let Some(ended) = self.copy().await? {
                         return Ok(ended);
@@ -194,6 +207,7 @@ impl<'a> Follower<'a> {
         stop: &mut Stop,
         requests: &mut mpsc::Receiver<SnapshotRequest>,
         uploader: &mut Uploader,
+        background: &mut JoinSet<()>,
     ) -> Wake {
         let sync_now = Arc::clone(&self.shared.sync_now);
         let next_tick = self.next_tick;
@@ -203,6 +217,7 @@ impl<'a> Follower<'a> {
                 Wake::Stop(stopped.ok().and_then(|deadline| *deadline).unwrap_or_default())
             }
             end = uploader.ended() => Wake::Uploader(end),
+            never = panic_of(background) => never,
             () = sync_now.notified() => Wake::SyncNow,
             Some(reply) = requests.recv() => Wake::Snapshot(reply),
             // Before news: under a writer that never pauses there is always some, and only a tick tidies up.

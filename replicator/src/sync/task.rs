@@ -515,7 +515,7 @@ impl Life {
         let copied = shared.status().sync_count;
         let may_rebase_for_room = self.copied_without_room != Some(copied);
         let mut follower = Follower::new(shared, session, may_rebase_for_room);
-        let ended = follower.run(stop, requests, &mut uploader).await;
+        let ended = follower.run(stop, requests, &mut uploader, &mut background).await;
         if matches!(ended, Ok(Ended::NoRoom { .. })) {
             self.copied_without_room = Some(shared.status().sync_count);
         }
