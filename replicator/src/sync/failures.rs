@@ -29,8 +29,19 @@ pub enum Work {
 
 impl Work {
     /// Whether commits do not reach the store while this fails. The rest is upkeep, without which they do.
-    fn is_replication(self) -> bool {
+    pub(super) fn is_replication(self) -> bool {
         matches!(self, Self::Session | Self::Copy | Self::Examine | Self::Upload)
+    }
+
+    /// Whether `error`, with which this has failed, says that the local disk is full. A store can be full as well.
+    fn finds_disk_full(self, error: &Error) -> bool {
+        let is_of_the_disk = match self {
+            Self::Copy | Self::Checkpoint | Self::Tidy => true,
+            // It meets both. What the system or SQLite says is the cause of an error of ours; a store's answer is the error.
+            Self::Session => std::error::Error::source(error).is_some(),
+            _ => false,
+        };
+        is_of_the_disk && error.kind() == ErrorKind::Exhausted
     }
 }
 
@@ -49,7 +60,7 @@ impl Failures {
     /// `work` has failed with `error`, of which `message` tells.
     pub fn note(&mut self, work: Work, message: String, error: &Error) {
         self.overcome(&[work]);
-        self.0.push(Failure { work, message, is_disk_full: error.kind() == ErrorKind::Exhausted });
+        self.0.push(Failure { work, message, is_disk_full: work.finds_disk_full(error) });
     }
 
     /// All of `works` have succeeded; whether one of them had failed before.
@@ -99,5 +110,25 @@ mod tests {
         assert!(!failures.stop_replication(), "commits reach the store without a snapshot");
         assert!(failures.overcome(&[Work::Snapshot]));
         assert_eq!(failures, Failures::default());
+    }
+
+    /// A store that is full used to count as the local disk.
+    #[test]
+    fn only_the_local_disk_counts_as_one_that_is_full() {
+        let is_disk_full = |work, error: &Error| {
+            let mut failures = Failures::default();
+            failures.note(work, String::new(), error);
+            failures.is_disk_full()
+        };
+        let by_the_store = Error::new(ErrorKind::Exhausted, "PutObject: 507");
+        let by_the_disk = Error::io("write", std::io::ErrorKind::StorageFull.into());
+        for work in [Work::Copy, Work::Tidy, Work::Checkpoint] {
+            assert!(is_disk_full(work, &by_the_disk), "{work:?}");
+        }
+        for work in [Work::Upload, Work::Snapshot, Work::Compact, Work::Session] {
+            assert!(!is_disk_full(work, &by_the_store), "{work:?}");
+        }
+        assert!(is_disk_full(Work::Session, &by_the_disk), "it may be full at the start already");
+        assert!(!is_disk_full(Work::Copy, &Error::new(ErrorKind::Transient, "odd")));
     }
 }

@@ -83,7 +83,7 @@ pub struct Status {
     pub sync_count: u64,
     /// Time spent looking for new commits and copying them since start.
     pub sync_time: Duration,
-    /// Failed attempts since start.
+    /// Failed attempts to get commits into the store, since start; upkeep that failed is not among them.
     pub sync_error_count: u64,
     /// Checkpoints that waited for nobody, since start.
     pub passive_checkpoints: Attempts,

@@ -146,7 +146,7 @@ impl Shared {
         tracing::error!(db = %self.options.db.display(), %error, "cannot {what}");
         self.update(|status| {
             status.failures.note(work, format!("cannot {what}: {error}"), error);
-            status.sync_error_count += 1;
+            status.sync_error_count += u64::from(work.is_replication());
         });
     }
 

@@ -238,9 +238,14 @@ async fn what_is_not_to_be_done_any_more_is_not_complained_of() {
     let handle = world.start();
     settle(&handle).await;
     let shared = Arc::clone(&handle.upkeep().shared);
+    let counted = shared.status().sync_error_count;
     for work in [Work::List, Work::Compact, Work::Snapshot] {
         shared.report(work, "be lucky", &Error::new(ErrorKind::Transient, "not now"));
     }
+    assert_eq!(shared.status().sync_error_count, counted, "commits are copied and uploaded");
+    shared.report(Work::Upload, "be lucky", &Error::new(ErrorKind::Transient, "not now"));
+    assert_eq!(shared.status().sync_error_count, counted + 1);
+    shared.overcome(&[Work::Upload]);
     shared.published.notify_one();
     until(&handle, "nothing is complained of", |status| status.error().is_none()).await;
     stop(handle).await;
