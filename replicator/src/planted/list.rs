@@ -285,6 +285,13 @@ pub const BUGS: &[Bug] = &[
     ),
     bug(
         Part::Resume,
+        "strangers-believed",
+        "restore-valid",
+        "a snapshot that appears above the running chain is taken for its own",
+        "ours: seed 100032587",
+    ),
+    bug(
+        Part::Resume,
         "snapshots-left-above",
         "catches-up",
         "a full copy goes below the snapshot that an earlier attempt left, and restores give that one's state",

@@ -55,7 +55,7 @@ pub async fn without_database(shared: &Shared, deadline: Duration) -> Result<()>
     Err(Error::new(
         ErrorKind::Transient,
         format!(
-            "{} is gone, and of what was committed before only {replicated} of {copied} is in the store; the rest is in {}             {why}",
+            "{} is gone, and of what was committed before only {replicated} of {copied} is in the store; the rest is in {}{why}",
             shared.options.db.display(),
             shared.options.meta_dir.display(),
         ),

@@ -35,6 +35,10 @@ pub async fn run(shared: Arc<Shared>, requests: mpsc::Sender<SnapshotRequest>, b
         Maintenance { shared, requests, base, snapshot_not_before, snapshot_taken: None, gap: false };
     loop {
         maintenance.work().await;
+        if maintenance.shared.stranger.borrow().is_some() {
+            // The session ends because of it.
+            return;
+        }
         maintenance.forget_what_passed();
         let published = Arc::clone(&maintenance.shared.published);
         tokio::select! {
@@ -63,6 +67,9 @@ impl Maintenance {
                 Ok(()) => self.shared.overcome(&[Work::List]),
                 Err(error) => self.shared.report(Work::List, "list the replica", &error),
             }
+        }
+        if self.meets_stranger() {
+            return;
         }
         if self.snapshot_due(now).is_some_and(|due| due <= now) {
             self.snapshot().await;
@@ -113,6 +120,19 @@ impl Maintenance {
                 Err(error) => self.shared.report(Work::Retain, "enforce retention", &error),
             }
         }
+    }
+
+    /// Whether the replica holds a snapshot of what we have not published: ours are shown after their transactions. Nothing
+    /// must be deleted because of it.
+    fn meets_stranger(&self) -> bool {
+        let inventory = self.shared.compactor.inventory();
+        // Read after the inventory.
+        let replicated = self.shared.status().replicated_txid;
+        let newest = inventory.as_deref().and_then(Inventory::newest_snapshot).map(|entry| entry.name);
+        let stranger = newest.filter(|name| replicated.is_some_and(|replicated| name.max > replicated));
+        let Some(name) = stranger.filter(|_| !planted!("strangers-believed")) else { return false };
+        self.shared.stranger.send_replace(Some(name));
+        true
     }
 
     /// What had failed, and is not to be done any more: a listing made for something else has told what there is, and that
@@ -275,7 +295,13 @@ async fn take_snapshot(shared: &Shared, requests: &mpsc::Sender<SnapshotRequest>
             Ok(Snapshot::Complete { name, size: image.size })
         }
         Sent::Hidden => Ok(Snapshot::TooEarly { txid }),
-        Sent::Taken => Err(base::taken(bucket, name)),
+        Sent::Taken => {
+            // Its transaction is ours, and this is another state.
+            if !planted!("strangers-believed") {
+                shared.stranger.send_replace(Some(name));
+            }
+            Err(base::taken(bucket, name))
+        }
     }
 }
 

@@ -78,6 +78,24 @@ pub async fn ahead_of(bucket: &dyn Bucket, next: Txid) -> Result<Option<LtxName>
     Ok(names.find(|name| name.min > next))
 }
 
+/// A snapshot that reaches at least as far as transaction `next`, which is the next one that we would publish: not from us,
+/// who show none before its transaction is there. A request of a former life may have been applied late (seed 100032587).
+/// Restores would begin with it, and apply our files to its state.
+///
+/// # Errors
+/// The store's.
+pub async fn snapshot_from(bucket: &dyn Bucket, next: Txid) -> Result<Option<LtxName>> {
+    let layout = bucket.layout();
+    let before = LtxName::snapshot(Txid(next.0.saturating_sub(1))).key(layout);
+    let objects = bucket.list(&Level::SNAPSHOT.prefix(layout), Some(&before)).await?;
+    let names = objects.iter().filter_map(|object| LtxName::parse_key(layout, &object.key));
+    let newest = names.filter(|name| name.is_base() && name.max >= next).max_by_key(|name| name.max);
+    let Some(newest) = newest.filter(|_| !planted!("strangers-believed")) else { return Ok(None) };
+    // If the transaction is there as well, creating it says whose it is.
+    let is_decided = newest.max == next && bucket.head(&LtxName::l0(next).key(layout)).await?.is_some();
+    Ok((!is_decided).then_some(newest))
+}
+
 /// A rival is ahead of `txid`, with which `ours` end. If others hold it as well, the rival went on from where we stood
 /// and its own file has expired: ours stand for a state that the replica never had, and are withdrawn. If nobody does,
 /// the rival goes on from ours, and without them there would be a hole before its files (seed 40010674). (There may be one
@@ -136,6 +154,25 @@ mod tests {
         assert_eq!(left(&ours, &[base, LtxName::l0(Txid(7)), merged(2, 6)]).await, 0, "its 5 is in there");
         assert_eq!(left(&ours, &[LtxName::l0(Txid(7)), LtxName::snapshot(Txid(6))]).await, 0);
         assert_eq!(left(&ours[..1], &[LtxName::l0(Txid(6)), ours[1]]).await, 0, "the snapshot is not ours");
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_of_what_was_not_published_is_a_strangers() {
+        let bucket = MemoryBucket::new();
+        let put = async |name: LtxName| {
+            let (key, options) = (name.key(bucket.layout()), PutOptions::default());
+            bucket.put(&key, Bytes::from(vec![0; 200]), PutCondition::IfAbsent, options).await.unwrap();
+        };
+        let found = async |next| snapshot_from(&bucket, Txid(next)).await.unwrap();
+        assert_eq!(found(1).await, None);
+        put(LtxName::snapshot(Txid(5))).await;
+        assert_eq!(found(6).await, None, "ours may be as old as that");
+        for next in [1, 4, 5] {
+            assert_eq!(found(next).await, Some(LtxName::snapshot(Txid(5))), "{next}");
+        }
+        put(LtxName::l0(Txid(5))).await;
+        assert_eq!(found(5).await, None, "from an attempt that was not answered, perhaps");
+        assert_eq!(found(4).await, Some(LtxName::snapshot(Txid(5))));
     }
 
     #[test]

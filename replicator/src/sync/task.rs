@@ -11,7 +11,7 @@ use crate::compact::{self, Compactor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Host, UnixMillis};
 use crate::ltx::{Header, Txid};
-use crate::replica::{Inventory, Retention};
+use crate::replica::{Inventory, LtxName, Retention};
 use crate::sqlite::{LongView, Source, SourceFiles};
 
 use super::backoff::Backoff;
@@ -60,6 +60,8 @@ pub struct Shared {
     pub hurry: Notify,
     /// How often the uploader has failed.
     pub failed_attempts: watch::Sender<u64>,
+    /// A snapshot in the replica that cannot be ours.
+    pub stranger: watch::Sender<Option<LtxName>>,
     status: watch::Sender<Status>,
 }
 
@@ -109,6 +111,7 @@ impl Shared {
             turns,
             hurry,
             failed_attempts,
+            stranger: watch::Sender::new(None),
             status,
         };
         (shared, receiver)
@@ -202,6 +205,16 @@ impl Shared {
         tokio::time::timeout(limit, decided)
             .await
             .is_ok_and(|status| status.is_ok_and(|status| is_replicated(&status)))
+    }
+
+    /// Waits until a snapshot that cannot be ours has been found in the replica.
+    pub async fn strange_snapshot(&self) -> LtxName {
+        let mut stranger = self.stranger.subscribe();
+        let found = stranger.wait_for(Option::is_some).await.ok().and_then(|name| *name);
+        match found {
+            Some(name) => name,
+            None => std::future::pending().await,
+        }
     }
 
     /// A transaction id above everything known on either side.
@@ -507,6 +520,8 @@ impl Life {
             status.note_size(session.chain());
         });
         let base = staged.iter().find(|file| file.is_base).map(|file| file.txid);
+        // This session is above what ended the last one.
+        shared.stranger.send_replace(None);
         // Dropped at the end of the session, which ends the upload.
         let local = session.chain().local.clone();
         let mut uploader = Uploader::spawn(upload::run(Arc::clone(shared), local, staged));

@@ -60,6 +60,8 @@ enum Failed {
     Local(Error),
     /// There.
     Store(Error),
+    /// There is a snapshot of what we have not published yet.
+    Passed(LtxName),
 }
 
 impl Failed {
@@ -71,6 +73,7 @@ impl Failed {
     fn into_error(self) -> Error {
         match self {
             Self::Local(error) | Self::Store(error) => error,
+            Self::Passed(name) => Error::new(ErrorKind::Conflict, format!("snapshot {name} is not ours")),
         }
     }
 }
@@ -84,7 +87,10 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
     };
     backoff.reset();
     loop {
-        let queued = shared.queue.front().await;
+        let queued = match next_file(&shared, &local, &mut backoff).await {
+            Ok(queued) => queued,
+            Err(end) => return end,
+        };
         if planted!("claim-before-upload") {
             shared.acknowledge(queued.staged.txid, queued.captured_at);
         }
@@ -101,6 +107,7 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
                 let reason = failed.into_error().to_string();
                 return UploadEnd::Rebase { next: shared.next_base_txid(), reason };
             }
+            Err(Failed::Passed(name)) => return above(&shared, &name),
             Err(failed) => match failed.into_error() {
                 error if error.kind() == ErrorKind::Conflict && first::is_first_copy(&queued.staged) => {
                     // Nothing was acknowledged yet: we go on above whatever is there.
@@ -113,6 +120,34 @@ pub async fn run(shared: Arc<Shared>, local: LocalState, staged: Vec<Staged>) ->
             },
         }
     }
+}
+
+/// The file to upload next, unless the replica turns out to hold a snapshot that is not ours. If somebody has gone on from
+/// there, the replica is theirs; else it is what a former life has left, and only a full copy above it is safe from it.
+async fn next_file(
+    shared: &Shared,
+    local: &LocalState,
+    backoff: &mut Backoff,
+) -> std::result::Result<Queued, UploadEnd> {
+    loop {
+        let name = tokio::select! {
+            biased;
+            name = shared.strange_snapshot() => name,
+            queued = shared.queue.front() => return Ok(queued),
+        };
+        let next = shared.status().replicated_txid.unwrap_or_default().next();
+        match foreign_file(shared, local, next).await {
+            Ok(Some(file)) => return Err(UploadEnd::Fenced(written_by_another(shared, &file))),
+            Ok(None) => return Err(above(shared, &name)),
+            Err(failed) => shared.wait_after("look for others", failed.into_error(), backoff).await,
+        }
+    }
+}
+
+/// The chain has to go on above a snapshot that is not ours.
+fn above(shared: &Shared, name: &LtxName) -> UploadEnd {
+    let reason = format!("snapshot {name} in the replica is not of what was replicated here");
+    UploadEnd::Rebase { next: shared.next_base_txid().max(name.max.next()), reason }
 }
 
 /// Finds out where the chain stands in the replica, and acknowledges what is there; or says why it cannot go on. The sight
@@ -256,6 +291,9 @@ async fn upload(
         let before = sight.anew();
         if let Some(name) = foreign_file(shared, local, queued.staged.txid).await? {
             return fenced(&name);
+        }
+        if let Some(name) = rival::snapshot_from(bucket, queued.staged.txid).await.map_err(Failed::Store)? {
+            return Err(Failed::Passed(name));
         }
         *sight = before;
     }

@@ -280,6 +280,69 @@ async fn a_snapshot_left_by_a_killed_full_copy_is_not_taken_for_our_transaction(
     world.assert_equal(&world.app()).await;
 }
 
+/// A snapshot that somebody else, or a former life of ours, has left in the replica while we replicate.
+async fn leave_snapshot(world: &World, txid: Txid) {
+    let key = LtxName::snapshot(txid).key(world.bucket.layout());
+    let (body, options) = (Bytes::from(vec![7; 4096]), PutOptions::default());
+    world.bucket.put(&key, body, PutCondition::IfAbsent, options).await.unwrap();
+}
+
+/// Found by simulation (seed 100032587): the store applied the upload of a killed replicator late, above the full copy of its
+/// successor, who took the snapshot for its own, deleted what it seemed to replace, and applied its files to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_appears_above_the_chain_is_not_taken_for_ours() {
+    for is_silent in [true, false] {
+        let mut world = World::new();
+        if is_silent {
+            // Nothing seen in the store is trusted for long.
+            world.options.l0_retention = Duration::from_millis(1);
+        }
+        let app = world.app();
+        insert(&app, 10);
+        let handle = world.start();
+        settle(&handle).await;
+        let passed = handle.status().borrow().replicated_txid.unwrap().next();
+        leave_snapshot(&world, passed).await;
+        insert(&app, 5);
+        settle(&handle).await;
+        if !is_silent {
+            let error = handle.upkeep().snapshot().await.unwrap_err();
+            assert!(error.to_string().contains("another replicator"), "{error}");
+            until(&handle, "a full copy", |status| status.replicated_txid > Some(passed)).await;
+        }
+        assert!(handle.status().borrow().replicated_txid.unwrap() > passed, "{is_silent}");
+        world.assert_equal(&app).await;
+        stop(handle).await;
+    }
+}
+
+/// The same, when maintenance looks at the store anew, because an upload of its own has failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_deletes_nothing_because_of_a_snapshot_that_is_not_ours() {
+    let mut world = World::new();
+    world.options.levels = vec![Duration::from_millis(100)];
+    world.options.snapshot_interval = Duration::from_millis(300);
+    let mischief = Mischief::before(&mut world);
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    let passed = Txid(handle.status().borrow().replicated_txid.unwrap().0 + 1000);
+    leave_snapshot(&world, passed).await;
+    mischief.loses_snapshot.store(true, Ordering::SeqCst);
+    for _ in 0..200 {
+        insert(&app, 1);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if handle.status().borrow().replicated_txid > Some(passed) {
+            break;
+        }
+    }
+    settle(&handle).await;
+    assert!(handle.status().borrow().replicated_txid.unwrap() > passed);
+    stop(handle).await;
+    world.assert_equal(&app).await;
+}
+
 /// Found by simulation (seed 1424, power loss right after a full copy): the old files and the next one were queued for
 /// upload with the full copy missing between them, and replication ended in a panic.
 #[tokio::test(flavor = "multi_thread")]
