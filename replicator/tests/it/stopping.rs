@@ -31,30 +31,56 @@ fn a_second_signal_ends_a_final_sync_that_hangs() {
     assert!(process.output().contains("final sync skipped"), "{}", process.output());
 }
 
-/// The exit code used to be 0, and the loss a warning.
-#[test]
-fn a_database_deleted_before_its_upload_is_told_by_the_exit_code() {
-    let desk = Desk::new();
+/// A replicator whose database was deleted before the store had its last commits, because a file is in the place of the
+/// replica.
+fn deleted_before_its_upload(desk: &Desk) -> Process {
     let db = desk.app("tenants/a.db");
     desk.write(
         "c.yml",
-        "dbs:\n- dir: tenants\n  pattern: '*.db'\n  watch: true\n  replica: {path: backup}\n",
+        "shutdown-sync-timeout: 1s\ndbs:\n- dir: tenants\n  pattern: '*.db'\n  watch: true\n  \
+         replica: {path: backup}\n",
     );
-    let mut process = desk.start(&["replicate", "-config", "c.yml"]);
+    let process = desk.start(&["replicate", "-config", "c.yml"]);
     wait_for_text(&process, "full copy complete");
-    // From now on nothing can be stored: a file is in the place of the replica.
     std::fs::rename(desk.path("backup"), desk.path("away")).unwrap();
     desk.write("backup", "x");
-    insert(&db, 3);
-    wait_for_text(&process, "level=ERROR");
+    insert(&db, 1);
+    let copied = desk.path("tenants/.a.db-litestream/replicator");
+    let is_copied = || {
+        let mut names = std::fs::read_dir(&copied).unwrap().map(|entry| entry.unwrap().file_name());
+        names.any(|name| name.to_string_lossy().starts_with("0000000000000002")).then_some(())
+    };
+    wait_for("commit on the local disk", PATIENCE, is_copied).unwrap();
     drop(db);
     for name in ["a.db", "a.db-wal", "a.db-shm"] {
         let _ = std::fs::remove_file(desk.path("tenants").join(name));
     }
-    wait_for_text(&process, "database is gone");
+    wait_for_text(&process, "the rest is being sent");
+    process
+}
+
+/// The exit code used to be 0, and the loss a warning.
+#[test]
+fn a_database_deleted_before_its_upload_is_told_by_the_exit_code() {
+    let desk = Desk::new();
+    let mut process = deleted_before_its_upload(&desk);
     process.signal(Signal::Terminate).unwrap();
     let status = process.wait(PATIENCE).unwrap();
     assert_eq!(status.code(), Some(1), "{}", process.output());
+}
+
+/// It stayed on the local disk for ever.
+#[test]
+fn what_a_deleted_database_owes_is_in_the_replica_once_that_is_back() {
+    let desk = Desk::new();
+    let mut process = deleted_before_its_upload(&desk);
+    std::fs::remove_file(desk.path("backup")).unwrap();
+    std::fs::rename(desk.path("away"), desk.path("backup")).unwrap();
+    wait_for_text(&process, "database is gone, replication stopped");
+    process.signal(Signal::Terminate).unwrap();
+    let status = process.wait(PATIENCE).unwrap();
+    assert_eq!(status.code(), Some(0), "{}", process.output());
+    assert_eq!(desk.rows_in_replica("backup/a.db"), 1);
 }
 
 /// It used to go on for ever, with one line in the log.
