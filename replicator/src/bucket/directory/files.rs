@@ -6,16 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::settings::{DirectorySettings, Ownership};
 use super::super::{DeleteFailure, ObjectInfo, PutCondition, PutOptions, PutOutcome};
 use super::TEMPORARY;
 use crate::error::{Error, Result};
-use crate::host::{Clock, Disk, DiskFile, Entropy, Host, OpenMode, UnixMillis};
+use crate::host::{Clock, Disk, DiskFile, Entropy, FileMetadata, Host, OpenMode, UnixMillis};
 
 /// A temporary file this old belongs to nobody any more.
 const STALE_MS: i64 = 60 * 60 * 1000;
+
+/// Directories that a link may stand below the root and be followed in a listing: deeper than any key goes, and an end
+/// for links that lead in circles.
+const LINKED_DEPTH: usize = 4;
 
 /// Bytes compared at a time.
 const COMPARE: usize = 256 * 1024;
@@ -31,6 +35,17 @@ pub(super) struct Files {
     links: AtomicBool,
     /// When each directory was last searched for stale temporary files.
     swept: Mutex<BTreeMap<PathBuf, UnixMillis>>,
+    /// What this process knows about the names of directories. That one exists says nothing about power failures.
+    names: Mutex<BTreeMap<PathBuf, Name>>,
+}
+
+/// The name of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    /// Made by this process, and perhaps not durable yet.
+    Made,
+    /// Seen to be durable, as all above it.
+    Durable,
 }
 
 /// A file being written, invisible until published.
@@ -51,6 +66,7 @@ impl Files {
             ownership: settings.ownership,
             links: AtomicBool::new(true),
             swept: Mutex::default(),
+            names: Mutex::default(),
         }
     }
 
@@ -171,30 +187,56 @@ impl Files {
 
     /// Creates a directory and what is missing above it, each name durable.
     fn create_directories(&self, directory: &Path) -> io::Result<()> {
+        let missing = self.missing(directory)?;
+        if !missing.is_empty() {
+            // Noted before they exist: whoever finds them meanwhile must not take their names for durable.
+            self.names().extend(missing.iter().map(|at| (at.to_path_buf(), Name::Made)));
+            self.disk
+                .create_dir_all(directory, self.ownership.map_or(0o700, |owner| owner.directory_mode))?;
+            if self.ownership.is_some() {
+                for created in missing.into_iter().rev() {
+                    self.own(created, |ownership| ownership.directory_mode, 0o700)?;
+                }
+            }
+        }
+        self.make_names_durable(directory)
+    }
+
+    /// The directories that are not there, innermost first.
+    fn missing<'a>(&self, directory: &'a Path) -> io::Result<Vec<&'a Path>> {
         let mut missing = Vec::new();
-        let mut at = directory;
-        loop {
+        for at in directory.ancestors().filter(|at| is_named(at)) {
             match self.disk.metadata(at) {
                 Ok(_) => break,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(at),
                 Err(error) => return Err(error),
             }
-            if at.parent().is_none() {
-                break;
-            }
-            at = parent(at);
         }
-        if missing.is_empty() {
-            return Ok(());
-        }
-        self.disk.create_dir_all(directory, self.ownership.map_or(0o700, |owner| owner.directory_mode))?;
-        for created in missing.into_iter().rev() {
-            if self.ownership.is_some() {
-                self.own(created, |ownership| ownership.directory_mode, 0o700)?;
+        Ok(missing)
+    }
+
+    /// Makes the names from the root to a directory durable, and those above that this process made; once each. That
+    /// they are there is not enough: whoever made them may have been killed, or be just about to sync.
+    fn make_names_durable(&self, directory: &Path) -> io::Result<()> {
+        let path: Vec<&Path> = directory.ancestors().filter(|at| is_named(at)).collect();
+        for at in path.into_iter().rev() {
+            let known = self.names().get(at).copied();
+            let was_made_here = known == Some(Name::Made);
+            if known == Some(Name::Durable) || !(was_made_here || at.starts_with(&self.root)) {
+                continue;
             }
-            self.disk.sync_dir(parent(created))?;
+            match self.disk.sync_dir(parent(at)) {
+                // A replica that was there before us works below a directory that nobody may read, and on what is
+                // mounted in an image that cannot sync.
+                Err(error) if was_made_here || !is_beyond_sync(&error) => return Err(error),
+                _ => self.names().insert(at.to_owned(), Name::Durable),
+            };
         }
         Ok(())
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Name>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn own(&self, path: &Path, mode: impl Fn(&Ownership) -> u32, otherwise: u32) -> io::Result<()> {
@@ -220,7 +262,7 @@ impl Files {
         let Ok(entries) = self.disk.read_dir(directory) else { return };
         for entry in entries.iter().filter(|entry| !entry.is_dir && entry.name.ends_with(TEMPORARY)) {
             let path = directory.join(&entry.name);
-            let stale = |facts: crate::host::FileMetadata| now.0.saturating_sub(facts.modified.0) >= STALE_MS;
+            let stale = |facts: FileMetadata| now.0.saturating_sub(facts.modified.0) >= STALE_MS;
             if self.disk.metadata(&path).is_ok_and(stale) && self.disk.remove_file(&path).is_ok() {
                 tracing::info!(path = %path.display(), "removed a temporary file left by an earlier run");
             }
@@ -229,9 +271,14 @@ impl Files {
 
     /// Facts about one file, `None` if there is none.
     pub(super) fn object(&self, key: String, path: &Path) -> Result<Option<ObjectInfo>> {
+        let facts = self.facts(path)?.filter(|facts| !facts.is_dir);
+        Ok(facts.map(|facts| object(key, &facts)))
+    }
+
+    /// Facts about whatever is there, links followed.
+    fn facts(&self, path: &Path) -> Result<Option<FileMetadata>> {
         match self.disk.metadata(path) {
-            Ok(facts) if facts.is_dir => Ok(None),
-            Ok(facts) => Ok(Some(ObjectInfo { key, size: facts.len, modified: Some(facts.modified) })),
+            Ok(facts) => Ok(Some(facts)),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(Error::io(format!("cannot look at {}", path.display()), error)),
         }
@@ -253,16 +300,23 @@ impl Files {
             let mut directories = Vec::new();
             for entry in entries {
                 let key = format!("{directory}{}", entry.name);
+                let below = format!("{key}/");
                 if entry.is_dir {
-                    let below = key + "/";
                     if below.starts_with(prefix) || prefix.starts_with(&below) {
                         directories.push(below);
                     }
-                } else if key.starts_with(prefix)
-                    && start_after.is_none_or(|start| key.as_str() > start)
-                    && !key.ends_with(TEMPORARY)
-                {
-                    objects.extend(self.object(key, &path.join(&entry.name))?);
+                    continue;
+                }
+                let is_after = |key: &str| start_after.is_none_or(|start| key > start);
+                let may_lead_after = is_after(&below) || start_after.is_some_and(|at| at.starts_with(&below));
+                if !key.starts_with(prefix) || key.ends_with(TEMPORARY) || !may_lead_after {
+                    continue;
+                }
+                match self.facts(&path.join(&entry.name))? {
+                    // A link to a directory. Its objects are read and written through it, so they are listed.
+                    Some(facts) if facts.is_dir && depth(&below) <= LINKED_DEPTH => directories.push(below),
+                    Some(facts) if !facts.is_dir && is_after(&key) => objects.push(object(key, &facts)),
+                    _ => {}
                 }
             }
             // The first name is read first. Data moves from level 0 upwards: read the other way round, what moves
@@ -299,6 +353,14 @@ impl Files {
     }
 }
 
+fn object(key: String, facts: &FileMetadata) -> ObjectInfo {
+    ObjectInfo { key, size: facts.len, modified: Some(facts.modified) }
+}
+
+fn depth(directory: &str) -> usize {
+    directory.matches('/').count()
+}
+
 /// Nothing has this name: also when a parent is missing or is a file.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
@@ -307,6 +369,22 @@ fn is_absent(error: &io::Error) -> bool {
 /// Linux answers `EPERM` for a file system without hard links.
 fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
+}
+
+/// A directory that cannot be opened, or whose file system has no notion of syncing one.
+fn is_beyond_sync(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::Unsupported
+    )
+}
+
+/// Whether a directory has a name somewhere: neither `/` nor nothing.
+fn is_named(path: &Path) -> bool {
+    path.parent().is_some()
 }
 
 fn parent(path: &Path) -> &Path {
