@@ -44,7 +44,7 @@ pub(super) struct Files {
 enum Name {
     /// Made by this process, and perhaps not durable yet.
     Made,
-    /// Seen to be durable, as all above it.
+    /// Durable, or made by somebody else where nobody can sync.
     Durable,
 }
 
@@ -54,6 +54,24 @@ pub(super) struct Draft {
     pub file: Box<dyn DiskFile>,
     temporary: PathBuf,
     target: PathBuf,
+}
+
+/// What a listing is to name.
+struct Wanted<'a> {
+    prefix: &'a str,
+    start_after: Option<&'a str>,
+}
+
+impl Wanted<'_> {
+    fn is(&self, key: &str) -> bool {
+        key.starts_with(self.prefix) && self.start_after.is_none_or(|start| key > start)
+    }
+
+    /// Whether keys that begin with `directory`, which ends with `/`, can be.
+    fn is_below(&self, directory: &str) -> bool {
+        directory.starts_with(self.prefix)
+            && self.start_after.is_none_or(|start| directory > start || start.starts_with(directory))
+    }
 }
 
 impl Files {
@@ -228,7 +246,10 @@ impl Files {
             match self.disk.sync_dir(parent(at)) {
                 // A replica that was there before us works below a directory that nobody may read, and on what is
                 // mounted in an image that cannot sync.
-                Err(error) if was_made_here || !is_beyond_sync(&error) => return Err(error),
+                Err(error) if was_made_here || !is_beyond_sync(&error) => {
+                    let what = format!("{} cannot be synced: {error}", parent(at).display());
+                    return Err(io::Error::new(error.kind(), what));
+                }
                 _ => self.names().insert(at.to_owned(), Name::Durable),
             };
         }
@@ -286,45 +307,55 @@ impl Files {
 
     /// All objects below the root that match, in no particular order.
     pub(super) fn walk(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectInfo>> {
+        let wanted = Wanted { prefix, start_after };
         let base = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
         let mut objects = Vec::new();
         let mut pending = vec![base.to_owned()];
         while let Some(directory) = pending.pop() {
-            let path = self.root.join(&directory);
-            let entries = match self.disk.read_dir(&path) {
-                Ok(entries) => entries,
-                // A file in the place of a directory is no empty replica.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(Error::io(format!("cannot list {}", path.display()), error)),
-            };
-            let mut directories = Vec::new();
-            for entry in entries {
-                let key = format!("{directory}{}", entry.name);
-                let below = format!("{key}/");
-                if entry.is_dir {
-                    if below.starts_with(prefix) || prefix.starts_with(&below) {
-                        directories.push(below);
-                    }
-                    continue;
-                }
-                let is_after = |key: &str| start_after.is_none_or(|start| key > start);
-                let may_lead_after = is_after(&below) || start_after.is_some_and(|at| at.starts_with(&below));
-                if !key.starts_with(prefix) || key.ends_with(TEMPORARY) || !may_lead_after {
-                    continue;
-                }
-                match self.facts(&path.join(&entry.name))? {
-                    // A link to a directory. Its objects are read and written through it, so they are listed.
-                    Some(facts) if facts.is_dir && depth(&below) <= LINKED_DEPTH => directories.push(below),
-                    Some(facts) if !facts.is_dir && is_after(&key) => objects.push(object(key, &facts)),
-                    _ => {}
-                }
-            }
+            let mut directories = self.look_into(&directory, &wanted, &mut objects)?;
             // The first name is read first. Data moves from level 0 upwards: read the other way round, what moves
             // meanwhile would be in neither.
             directories.sort_unstable_by(|a, b| b.cmp(a));
             pending.extend(directories);
         }
         Ok(objects)
+    }
+
+    /// Adds the objects of one directory, and gives the directories in it.
+    fn look_into(
+        &self,
+        directory: &str,
+        wanted: &Wanted<'_>,
+        objects: &mut Vec<ObjectInfo>,
+    ) -> Result<Vec<String>> {
+        let path = self.root.join(directory);
+        let entries = match self.disk.read_dir(&path) {
+            Ok(entries) => entries,
+            // A file in the place of a directory is no empty replica.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::io(format!("cannot list {}", path.display()), error)),
+        };
+        let mut directories = Vec::new();
+        for entry in entries {
+            let key = format!("{directory}{}", entry.name);
+            let below = format!("{key}/");
+            if entry.is_dir {
+                if wanted.is_below(&below) {
+                    directories.push(below);
+                }
+                continue;
+            }
+            if key.ends_with(TEMPORARY) || !(wanted.is(&key) || wanted.is_below(&below)) {
+                continue;
+            }
+            match self.facts(&path.join(&entry.name))? {
+                // A link to a directory. Its objects are read and written through it, so they are listed.
+                Some(facts) if facts.is_dir && depth(&below) <= LINKED_DEPTH => directories.push(below),
+                Some(facts) if !facts.is_dir && wanted.is(&key) => objects.push(object(key, &facts)),
+                _ => {}
+            }
+        }
+        Ok(directories)
     }
 
     /// Removes files and makes their absence durable.

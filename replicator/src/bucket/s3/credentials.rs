@@ -187,12 +187,17 @@ impl State {
             Some(fetch) => fetch,
             None => Fetch::begin(self.provider.take(), chain),
         };
+        let fetch_began = fetch.began;
         let Ok(ended) = tokio::time::timeout(PATIENCE, &mut fetch.task).await else {
-            if fetch.began.elapsed() < LONGEST_FETCH {
+            if fetch_began.elapsed() < LONGEST_FETCH {
                 self.fetch = Some(fetch);
             } else {
                 fetch.task.abort();
             }
+            tracing::warn!(
+                waited = ?fetch_began.elapsed(),
+                "no credentials have come yet: see what credential_process, or the service that gives them, is doing"
+            );
             return Err(CredentialsError::provider_timed_out(PATIENCE));
         };
         let (provider, fresh) = ended.unwrap_or_else(|error| match error.try_into_panic() {
