@@ -166,6 +166,13 @@ pub trait Bucket: Send + Sync {
         options: PutOptions,
     ) -> Result<Box<dyn Upload>>;
 
+    /// Finishes an upload in parts under `key`, which is taken, without the look that [`Bucket::upload`] takes before:
+    /// `Conflict` only if the store itself kept the object that was there. For examinations.
+    async fn try_to_finish_over(&self, _key: &str) -> Result<PutOutcome> {
+        let is_kept = self.capabilities().create_if_absent;
+        Ok(if is_kept { PutOutcome::Conflict } else { PutOutcome::Written })
+    }
+
     /// Reads an object or a range of it, cut at the object's end. `ErrorKind::NotFound` if there is no object,
     /// `ErrorKind::Corrupt` if it ends at or before the range's first byte.
     async fn get(&self, key: &str, range: Option<ByteRange>) -> Result<Box<dyn Body>>;

@@ -126,7 +126,7 @@ pub struct RetrySettings {
     pub first_pause: Duration,
     /// Largest pause, also for a server's `Retry-After`.
     pub longest_pause: Duration,
-    /// No attempt begins later than this after the first, or after the last progress.
+    /// No attempt begins later than this after the first failure since the last progress.
     pub patience: Duration,
 }
 

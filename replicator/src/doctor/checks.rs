@@ -58,6 +58,10 @@ pub(super) struct Check {
     pub run: for<'a> fn(&'a dyn Bucket) -> Running<'a>,
 }
 
+/// What to do where the store does not keep two writers apart.
+const ONE_WRITER: &str =
+    "nothing; but a second writer is found only afterwards: never let two run on one replica";
+
 /// The rights a key needs.
 const RIGHTS: &str = "give the key the rights to list, read, write and delete below the replica's path";
 
@@ -103,9 +107,7 @@ pub(super) const CHECKS: &[Check] = &[
         name: "create-atomic",
         need: Need::Setting,
         requirement: "the store itself refuses to create a key twice (If-None-Match)",
-        advice: Some(
-            "nothing; but a second writer is found only afterwards: never let two run on one replica",
-        ),
+        advice: Some(ONE_WRITER),
         requests: 6,
         kib: 1,
         run: |bucket| Box::pin(create_atomic(bucket)),
@@ -154,6 +156,15 @@ pub(super) const CHECKS: &[Check] = &[
         requests: 14,
         kib: 2 * (LARGE as u64 / 1024 + 1),
         run: |bucket| Box::pin(multipart(bucket)),
+    },
+    Check {
+        name: "finish-atomic",
+        need: Need::Setting,
+        requirement: "the store itself refuses to finish an upload in parts under a key that is taken",
+        advice: Some(ONE_WRITER),
+        requests: 10,
+        kib: 1,
+        run: |bucket| Box::pin(finish_atomic(bucket)),
     },
     Check {
         name: "abort",
@@ -335,6 +346,15 @@ async fn multipart(bucket: &dyn Bucket) -> Result<Option<String>, Complaint> {
     let outcome = upload.finish().await?;
     ensure!(outcome == PutOutcome::Written, "finishing a new object gave {outcome:?}");
     holds(bucket, "large/object", &content).await?;
+    Ok(None)
+}
+
+async fn finish_atomic(bucket: &dyn Bucket) -> Result<Option<String>, Complaint> {
+    create(bucket, "finish/atomic", "first").await?;
+    ensure!(
+        bucket.try_to_finish_over("finish/atomic").await? == PutOutcome::Conflict,
+        "the condition is refused, or accepted and ignored: the key is looked up before the upload is finished"
+    );
     Ok(None)
 }
 

@@ -1,7 +1,7 @@
 //! Runs the checks: in a prefix of its own, below a ceiling, cleaned up behind.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,8 +17,10 @@ use crate::bucket::{self, Bucket, Opener};
 use crate::error::{ErrorKind, Result};
 use crate::host::Host;
 
-/// Longest a check may take.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(90);
+/// Longest a check may take, beside the time that its bytes need.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// The slowest line that is waited for, in KiB per second. (Silence is bounded where the bytes move.)
+const SLOWEST: u64 = 8;
 /// Somebody is waiting: less patience than replication has.
 const RETRY: RetrySettings = RetrySettings {
     attempts: 3,
@@ -30,15 +32,19 @@ const RETRY: RetrySettings = RetrySettings {
 const CURABLE: usize = 2;
 /// Most settings tried.
 const MAX_REMEDIES: u64 = 6;
+/// Most times that a check is asked anew: with each of these settings, and unchanged before and after.
+const MAX_ANEW: u64 = MAX_REMEDIES + 2;
+/// Requests to remove what an earlier attempt at one of the first checks wrote.
+const EMPTYING: u64 = 4;
 
 /// What a run costs at most, whatever it finds.
 #[must_use]
 pub fn ceiling() -> Ceiling {
     let requests: u64 = CHECKS.iter().map(|check| check.requests).sum();
     let curable = CHECKS.iter().take(CURABLE);
-    let again: u64 = curable.clone().map(|check| check.requests).sum::<u64>() * MAX_REMEDIES;
+    let again: u64 = curable.clone().map(|check| check.requests + EMPTYING).sum::<u64>() * MAX_ANEW;
     let kib: u64 = CHECKS.iter().map(|check| check.kib).sum::<u64>()
-        + curable.map(|check| check.kib).sum::<u64>() * MAX_REMEDIES;
+        + curable.map(|check| check.kib).sum::<u64>() * MAX_ANEW;
     // Every request may be repeated; cleaning up deletes what was written, at worst one by one.
     Ceiling { requests: (requests + again) * u64::from(RETRY.attempts) + requests, bytes: kib * 1024 * 2 }
 }
@@ -47,6 +53,9 @@ pub fn ceiling() -> Ceiling {
 pub struct Doctor {
     host: Host,
     opener: Opener,
+    /// The place as it was named.
+    asked: Settings,
+    /// The prefix in it where objects go.
     settings: Settings,
     counter: Arc<Counter>,
 }
@@ -69,6 +78,7 @@ impl Doctor {
         let counter = Arc::new(Counter::default());
         let opener = Opener::new(host.clone(), environment).observed_by(counter.clone());
         let own = format!("doctor-{:016x}", host.entropy.u64());
+        let asked = settings.clone();
         let mut settings = settings.clone();
         match &mut settings {
             Settings::S3(s3) => {
@@ -77,7 +87,7 @@ impl Doctor {
             }
             Settings::Directory(directory) => directory.path = directory.path.join(own),
         }
-        Self { host, opener, settings, counter }
+        Self { host, opener, asked, settings, counter }
     }
 
     /// Where the objects of this run go.
@@ -85,7 +95,16 @@ impl Doctor {
     /// # Errors
     /// As [`Opener::open`]: the settings contradict each other, or a file they name cannot be read.
     pub async fn location(&self) -> Result<String> {
-        Ok(self.opener.open(&self.settings).await?.location())
+        Ok(self.open().await?.location())
+    }
+
+    /// The bucket in which objects go.
+    async fn open(&self) -> Result<Arc<dyn Bucket>> {
+        // A directory that Litestream has elsewhere is refused by its own name only, not by that of a new one below it.
+        if matches!(self.asked, Settings::Directory(_)) {
+            self.opener.open(&self.asked).await?;
+        }
+        self.opener.open(&self.settings).await
     }
 
     /// Runs all checks. A failed check is part of the report.
@@ -93,7 +112,8 @@ impl Doctor {
     /// # Errors
     /// As [`Doctor::location`].
     pub async fn run(mut self) -> Result<Report> {
-        let mut bucket = self.opener.open(&self.settings).await?;
+        let mut bucket = self.open().await?;
+        let absent = self.absent_ancestors().await;
         let mut report =
             Report { location: bucket.location(), findings: Vec::new(), requests: 0, left_behind: None };
         let mut hopeless = false;
@@ -102,22 +122,17 @@ impl Doctor {
                 report.findings.push(skipped(check, hopeless));
                 continue;
             }
-            let mut finding = examine(check, &*bucket).await;
+            let (mut finding, kind) = examine(check, &*bucket).await;
             if finding.outcome == Outcome::Fail && index < CURABLE {
-                match self.cure(check).await? {
-                    Some((better, advice)) => {
-                        bucket = better;
-                        (finding.outcome, finding.advice) = (Outcome::Changed, Some(advice));
-                    }
-                    None => hopeless = true,
-                }
+                finding = self.cure(check, &mut bucket, finding, kind).await?;
+                hopeless = finding.outcome == Outcome::Fail;
             }
             report.findings.push(finding);
         }
         if !hopeless {
             report.findings.push(self.wrong_key().await?);
         }
-        report.left_behind = self.clean(&*bucket).await.err();
+        report.left_behind = self.clean(&*bucket, absent).await.err();
         report.requests = self.requests();
         Ok(report)
     }
@@ -126,18 +141,33 @@ impl Doctor {
         self.counter.0.load(Ordering::Relaxed)
     }
 
-    /// Tries other settings until the check passes, and keeps those.
-    async fn cure(&mut self, check: &Check) -> Result<Option<(Arc<dyn Bucket>, String)>> {
-        let Settings::S3(settings) = &self.settings else { return Ok(None) };
+    /// Tries other settings until a check that failed passes, and keeps those. What passes unchanged after all was an
+    /// outage, and no setting is to be blamed for it.
+    async fn cure(
+        &mut self,
+        check: &Check,
+        bucket: &mut Arc<dyn Bucket>,
+        failed: Finding,
+        kind: Option<ErrorKind>,
+    ) -> Result<Finding> {
+        let Settings::S3(settings) = &self.settings else { return Ok(failed) };
+        let may_pass = kind == Some(ErrorKind::Transient);
+        if may_pass && let Some(passed) = passes_anew(check, &**bucket).await {
+            return Ok(passed);
+        }
         for remedy in remedies(settings) {
             let settings = Settings::S3(Box::new(remedy.settings));
-            let bucket = self.opener.open(&settings).await?;
-            if examine(check, &*bucket).await.outcome == Outcome::Pass {
-                self.settings = settings;
-                return Ok(Some((bucket, remedy.advice)));
+            let changed = self.opener.open(&settings).await?;
+            if passes_anew(check, &*changed).await.is_none() {
+                continue;
             }
+            if may_pass && let Some(passed) = passes_anew(check, &**bucket).await {
+                return Ok(passed);
+            }
+            (self.settings, *bucket) = (settings, changed);
+            return Ok(Finding { outcome: Outcome::Changed, advice: Some(remedy.advice), ..failed });
         }
-        Ok(None)
+        Ok(failed)
     }
 
     /// A refusal must never look like an empty replica.
@@ -157,8 +187,12 @@ impl Doctor {
                 ..skipped(&check, false)
             });
         };
-        let Some(id) = settings.access_key_id.clone().or_else(|| self.opener.variable("AWS_ACCESS_KEY_ID"))
-        else {
+        let from_environment = || {
+            ["AWS_ACCESS_KEY_ID", "LITESTREAM_ACCESS_KEY_ID"]
+                .iter()
+                .find_map(|name| self.opener.variable(name))
+        };
+        let Some(id) = settings.access_key_id.clone().or_else(from_environment) else {
             let why = "the keys do not come from the configuration or the environment";
             return Ok(Finding { detail: Some(why.to_owned()), ..skipped(&check, false) });
         };
@@ -169,24 +203,42 @@ impl Doctor {
             ..*settings.clone()
         };
         let bucket = self.opener.open(&Settings::S3(Box::new(wrong))).await?;
-        Ok(examine(&check, &*bucket).await)
+        Ok(examine(&check, &*bucket).await.0)
     }
 
-    /// Removes everything below the prefix.
-    async fn clean(&self, bucket: &dyn Bucket) -> std::result::Result<(), String> {
-        let told = |error: crate::error::Error| error.to_string();
-        let keys: Vec<String> =
-            bucket.list("", None).await.map_err(told)?.into_iter().map(|object| object.key).collect();
-        let failures = bucket.delete(&keys).await.map_err(told)?;
-        if let Some(failure) = failures.into_iter().next() {
-            return Err(format!("{}: {}", failure.key, failure.error));
-        }
+    /// Directories above the prefix that the first check to write will make, innermost first.
+    async fn absent_ancestors(&self) -> Vec<PathBuf> {
+        let Settings::Directory(directory) = &self.asked else { return Vec::new() };
+        let (disk, path) = (Arc::clone(&self.host.disk), directory.path.clone());
+        let is_absent = move |path: &Path| {
+            disk.metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        let absent = move || path.ancestors().take_while(|at| is_absent(at)).map(Path::to_owned).collect();
+        self.host.blocking(absent).await
+    }
+
+    /// Removes everything below the prefix, and `made`, the directories above it that were not there before.
+    async fn clean(&self, bucket: &dyn Bucket, made: Vec<PathBuf>) -> std::result::Result<(), String> {
+        empty(bucket).await?;
         if let Settings::Directory(directory) = &self.settings {
             let (disk, path) = (Arc::clone(&self.host.disk), directory.path.clone());
-            let removed = self.host.blocking(move || remove_empty(&*disk, &path)).await;
+            let remove = move || remove_empty(&*disk, &path).and_then(|()| remove_made(&*disk, &made));
+            let removed = self.host.blocking(remove).await;
             removed.map_err(|error| format!("{}: {error}", directory.path.display()))?;
         }
         Ok(())
+    }
+}
+
+/// Removes all objects.
+async fn empty(bucket: &dyn Bucket) -> std::result::Result<(), String> {
+    let told = |error: crate::error::Error| error.to_string();
+    let keys: Vec<String> =
+        bucket.list("", None).await.map_err(told)?.into_iter().map(|object| object.key).collect();
+    let failures = bucket.delete(&keys).await.map_err(told)?;
+    match failures.into_iter().next() {
+        Some(failure) => Err(format!("{}: {}", failure.key, failure.error)),
+        None => Ok(()),
     }
 }
 
@@ -201,18 +253,29 @@ async fn refused(bucket: &dyn Bucket) -> std::result::Result<Option<String>, Com
     }
 }
 
-async fn examine(check: &Check, bucket: &dyn Bucket) -> Finding {
-    let start = Instant::now();
-    let result = tokio::time::timeout(CHECK_TIMEOUT, (check.run)(bucket)).await;
+/// Asks once more, without what an earlier attempt may have left. `None` unless it passes.
+async fn passes_anew(check: &Check, bucket: &dyn Bucket) -> Option<Finding> {
+    // If this cannot be done, the check tells why.
+    let _ = empty(bucket).await;
+    let (finding, _) = examine(check, bucket).await;
+    (finding.outcome == Outcome::Pass).then_some(finding)
+}
+
+/// Asks one check; with the kind of the error that it failed with, if it was one.
+async fn examine(check: &Check, bucket: &dyn Bucket) -> (Finding, Option<ErrorKind>) {
+    let (start, limit) = (Instant::now(), allowance(check));
+    let result = tokio::time::timeout(limit, (check.run)(bucket)).await;
     let result = result.unwrap_or_else(|_| {
-        Err(Complaint { what: format!("not done within {CHECK_TIMEOUT:?}"), kind: None })
+        Err(Complaint { what: format!("not done within {limit:?}"), kind: Some(ErrorKind::Transient) })
     });
     let millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let (outcome, detail, advice) = match result {
-        Ok(figure) => (Outcome::Pass, figure, None),
-        Err(complaint) => (Outcome::Fail, Some(complaint.what), advice_for(check, complaint.kind)),
+    let (outcome, detail, advice, kind) = match result {
+        Ok(figure) => (Outcome::Pass, figure, None, None),
+        Err(complaint) => {
+            (Outcome::Fail, Some(complaint.what), advice_for(check, complaint.kind), complaint.kind)
+        }
     };
-    Finding {
+    let finding = Finding {
         check: check.name,
         need: check.need,
         requirement: check.requirement,
@@ -220,7 +283,13 @@ async fn examine(check: &Check, bucket: &dyn Bucket) -> Finding {
         millis,
         detail,
         advice: advice.map(str::to_owned),
-    }
+    };
+    (finding, kind)
+}
+
+/// How long a check may take. A slow line is no fault of the store, and is not told apart from a fast one.
+fn allowance(check: &Check) -> Duration {
+    PATIENCE + Duration::from_secs(check.kib / SLOWEST)
 }
 
 /// The error itself says what to do, unless it is about rights or a capability.
@@ -255,4 +324,31 @@ fn remove_empty(disk: &dyn crate::host::Disk, path: &Path) -> io::Result<()> {
         disk.remove_dir(&path.join(&entry.name))?;
     }
     disk.remove_dir(path)
+}
+
+/// Removes the directories that the run made above its own, innermost first.
+fn remove_made(disk: &dyn crate::host::Disk, made: &[PathBuf]) -> io::Result<()> {
+    for path in made {
+        match disk.remove_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Somebody else uses it by now.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn a_slow_line_has_the_time_it_needs() {
+        for check in CHECKS {
+            // A quarter of a megabit.
+            let needed = Duration::from_secs(check.kib / 32);
+            assert!(allowance(check) > 2 * needed, "{}", check.name);
+        }
+    }
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use conformance::server::{
-    Dialect, Fault, Lie, Loopback, Outcome as Told, RequestFacts, Server, Settings as ServerSettings, Verb,
-    system_clock,
+    Dialect, ErrorAnswer, Fault, Lie, Loopback, Outcome as Told, RequestFacts, Server,
+    Settings as ServerSettings, Verb, system_clock,
 };
 use futures::future::BoxFuture;
 
 use super::*;
 use crate::bucket::Environment;
 use crate::bucket::settings::{DirectorySettings, S3Settings, Settings};
+use crate::error::ErrorKind;
 use crate::host::{Dial, Host, Stream, os};
 
 async fn serve(dialect: Dialect) -> Loopback {
@@ -96,6 +97,9 @@ async fn what_has_to_be_set_is_found_out() {
             S3Settings { region: Some("garage".to_owned()), ..S3Settings::default() },
             vec![one_writer],
         ),
+        // Here only uploads in parts can overwrite each other.
+        ("r2", S3Settings::default(), vec![one_writer]),
+        ("ceph", S3Settings::default(), vec![one_writer]),
         ("strict", S3Settings::default(), vec![]),
     ] {
         let loopback = serve(Dialect::named(name).unwrap()).await;
@@ -109,6 +113,48 @@ async fn what_has_to_be_set_is_found_out() {
         };
         assert_eq!(found, wanted, "{name}");
         assert_clean(&loopback, &report);
+    }
+}
+
+/// An outage that passes is nothing that a setting could help against.
+#[tokio::test]
+async fn a_passing_outage_is_not_blamed_on_a_setting() {
+    for (verb, failing) in [
+        (Verb::ListObjects, 3),
+        // Longer than the second look: it ends while other settings are tried. (One attempt at a check is three lists,
+        // and three for what an earlier one left.)
+        (Verb::ListObjects, 10),
+        // After the first object was written.
+        (Verb::GetObject, 3),
+    ] {
+        let loopback = serve(Dialect::default()).await;
+        let left = std::sync::Mutex::new(failing);
+        loopback.server().set_faults(Arc::new(move |facts: &RequestFacts| {
+            let mut left = left.lock().unwrap();
+            if facts.verb != verb || *left == 0 {
+                return Fault::default();
+            }
+            *left -= 1;
+            Told::Refuse(ErrorAnswer::new(503, "SlowDown")).into()
+        }));
+        let report = examine(settings(&loopback)).await;
+        assert_eq!(report.verdict(), Verdict::Usable, "{verb:?} {failing}: {report:?}");
+        assert_clean(&loopback, &report);
+        assert!(report.requests <= ceiling().requests);
+    }
+}
+
+#[tokio::test]
+async fn keys_of_either_family_in_the_environment_are_tried_with_a_wrong_secret() {
+    for family in ["AWS", "LITESTREAM"] {
+        let loopback = serve(Dialect::default()).await;
+        let keys = [("ACCESS_KEY_ID", "access"), ("SECRET_ACCESS_KEY", "secret")];
+        let environment =
+            Environment::hermetic(keys.map(|(name, value)| (format!("{family}_{name}"), value.to_owned())));
+        let asked = S3Settings { access_key_id: None, secret_access_key: None, ..settings(&loopback) };
+        let asked = Settings::S3(Box::new(asked));
+        let report = Doctor::new(os::host(), environment, &asked).run().await.unwrap();
+        assert_eq!(detail(&report, "wrong-key").outcome, Outcome::Pass, "{family}: {report:?}");
     }
 }
 
@@ -154,4 +200,35 @@ async fn a_directory_is_examined_and_left_as_it_was() {
     assert_eq!(report.verdict(), Verdict::Usable, "{report:?}");
     assert_eq!(report.left_behind, None);
     assert!(os::host().disk.read_dir(folder.path()).unwrap().is_empty());
+}
+
+fn in_directory(path: std::path::PathBuf) -> Doctor {
+    let settings = Settings::Directory(DirectorySettings { path, ownership: None });
+    Doctor::new(os::host(), Environment::default(), &settings)
+}
+
+#[tokio::test]
+async fn directories_that_were_not_there_are_not_there_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    os::host().disk.create_dir_all(&folder.path().join("old"), 0o700).unwrap();
+    for path in ["x/y/new", "old/new"] {
+        let report = in_directory(folder.path().join(path)).run().await.unwrap();
+        assert_eq!((report.verdict(), &report.left_behind), (Verdict::Usable, &None), "{report:?}");
+    }
+    let left = os::host().disk.read_dir(folder.path()).unwrap();
+    assert_eq!(left.into_iter().map(|entry| entry.name).collect::<Vec<_>>(), ["old"]);
+    assert!(os::host().disk.read_dir(&folder.path().join("old")).unwrap().is_empty());
+}
+
+/// Making the directory that is asked about would make the next restore believe that there is no replica.
+#[tokio::test]
+async fn a_directory_that_litestream_has_elsewhere_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    os::host().disk.create_dir_all(&folder.path().join("My%20Backups"), 0o700).unwrap();
+    let asked = || in_directory(folder.path().join("My Backups"));
+    let refused = [asked().location().await.map(drop), asked().run().await.map(drop)];
+    for result in refused {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Usage);
+    }
+    assert!(os::host().disk.metadata(&folder.path().join("My Backups")).is_err());
 }

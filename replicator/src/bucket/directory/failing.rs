@@ -1,7 +1,7 @@
 //! A disk that notes its calls and fails one of them: the order of durability, and what a full disk leaves behind.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -13,6 +13,10 @@ use crate::host::{DirEntry, Disk, DiskFile, FileMetadata, UnixMillis, os};
 struct Script {
     calls: Vec<&'static str>,
     fails_at: Option<usize>,
+    /// Directories whose names are durable.
+    synced: Vec<PathBuf>,
+    /// A directory that cannot be opened.
+    closed: Option<PathBuf>,
 }
 
 #[derive(Clone)]
@@ -70,6 +74,10 @@ impl Disk for Scripted {
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.note("sync_dir")?;
+        if self.script.lock().unwrap().closed.as_deref() == Some(path) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.script.lock().unwrap().synced.push(path.to_owned());
         self.inner.sync_dir(path)
     }
     fn set_modified(&self, path: &Path, time: UnixMillis) -> io::Result<()> {
@@ -110,17 +118,26 @@ impl DiskFile for ScriptedFile {
     }
 }
 
+/// A bucket in `path` on a scripted disk.
+fn scripted(path: &Path, script: Script) -> (DirectoryBucket, Arc<Mutex<Script>>) {
+    let script = Arc::new(Mutex::new(script));
+    let disk = Arc::new(Scripted { inner: os::host().disk, script: Arc::clone(&script) });
+    let host = Host { disk, ..os::host() };
+    let settings = DirectorySettings { path: path.to_owned(), ownership: None };
+    (DirectoryBucket::new(&host, &settings), script)
+}
+
+async fn create(bucket: &DirectoryBucket, key: &str) -> Result<PutOutcome> {
+    bucket.put(key, Bytes::from_static(b"x"), PutCondition::IfAbsent, PutOptions::default()).await
+}
+
 /// A PUT on a new directory with call number `fails_at` failing: its result, the calls, and what is on the disk.
 async fn put(
     condition: PutCondition,
     fails_at: Option<usize>,
 ) -> (Result<PutOutcome>, Vec<&'static str>, Vec<String>) {
     let root = tempfile::tempdir().unwrap();
-    let script = Arc::new(Mutex::new(Script { fails_at, ..Script::default() }));
-    let disk = Arc::new(Scripted { inner: os::host().disk, script: Arc::clone(&script) });
-    let host = Host { disk, ..os::host() };
-    let settings = DirectorySettings { path: root.path().join("r"), ownership: None };
-    let bucket = DirectoryBucket::new(&host, &settings);
+    let (bucket, script) = scripted(&root.path().join("r"), Script { fails_at, ..Script::default() });
     let options = PutOptions { timestamp: Some(UnixMillis(1)) };
     let result = bucket.put("a", Bytes::from_static(b"x"), condition, options).await;
     let left = os::host().disk.read_dir(&root.path().join("r")).unwrap_or_default();
@@ -169,4 +186,45 @@ async fn a_full_disk_is_an_error_and_leaves_no_rubbish() {
             assert_eq!(left.len(), usize::from(i + 1 == calls.len()), "{call}: {left:?}");
         }
     }
+}
+
+/// That a directory is there does not mean that its name survives a power failure.
+#[tokio::test]
+async fn a_directory_whose_name_was_not_made_durable_is_not_taken_for_durable() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("new/r");
+    let names_of = [home.path(), &home.path().join("new"), &root, &root.join("ltx")].map(Path::to_owned);
+    // The first sync fails; then the directories are there.
+    let (bucket, script) = scripted(&root, Script { fails_at: Some(2), ..Script::default() });
+    assert!(create(&bucket, "ltx/0/a").await.is_err());
+    assert!(root.join("ltx/0").is_dir());
+    create(&bucket, "ltx/0/a").await.unwrap();
+    let synced = std::mem::take(&mut script.lock().unwrap().synced);
+    assert_eq!(synced[..4], names_of);
+    // Once is enough, and what is new is made durable again.
+    create(&bucket, "ltx/0/b").await.unwrap();
+    create(&bucket, "ltx/1/a").await.unwrap();
+    let synced = std::mem::take(&mut script.lock().unwrap().synced);
+    assert_eq!(synced, ["ltx/0", "ltx", "ltx/1"].map(|name| root.join(name)));
+
+    // Another process was killed in between: this one knows nothing of it. Opening alone does nothing.
+    let (bucket, script) = scripted(&root, Script::default());
+    bucket.list("", None).await.unwrap();
+    assert!(script.lock().unwrap().calls.is_empty());
+    create(&bucket, "ltx/0/c").await.unwrap();
+    assert_eq!(script.lock().unwrap().synced[..3], names_of[1..]);
+}
+
+#[tokio::test]
+async fn a_replica_below_a_directory_that_cannot_be_read_can_be_written() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("r");
+    let closed = || Script { closed: Some(home.path().to_owned()), ..Script::default() };
+    // What this process makes itself has to be durable.
+    let (bucket, _) = scripted(&root, closed());
+    for _ in 0..2 {
+        assert_eq!(create(&bucket, "a").await.unwrap_err().kind(), ErrorKind::Denied);
+    }
+    let (bucket, _) = scripted(&root, closed());
+    assert_eq!(create(&bucket, "a").await.unwrap(), PutOutcome::Written);
 }

@@ -6,16 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::settings::{DirectorySettings, Ownership};
 use super::super::{DeleteFailure, ObjectInfo, PutCondition, PutOptions, PutOutcome};
 use super::TEMPORARY;
 use crate::error::{Error, Result};
-use crate::host::{Clock, Disk, DiskFile, Entropy, Host, OpenMode, UnixMillis};
+use crate::host::{Clock, Disk, DiskFile, Entropy, FileMetadata, Host, OpenMode, UnixMillis};
 
 /// A temporary file this old belongs to nobody any more.
 const STALE_MS: i64 = 60 * 60 * 1000;
+
+/// Directories that a link may stand below the root and be followed in a listing: deeper than any key goes, and an end
+/// for links that lead in circles.
+const LINKED_DEPTH: usize = 4;
 
 /// Bytes compared at a time.
 const COMPARE: usize = 256 * 1024;
@@ -31,6 +35,17 @@ pub(super) struct Files {
     links: AtomicBool,
     /// When each directory was last searched for stale temporary files.
     swept: Mutex<BTreeMap<PathBuf, UnixMillis>>,
+    /// What this process knows about the names of directories. That one exists says nothing about power failures.
+    names: Mutex<BTreeMap<PathBuf, Name>>,
+}
+
+/// The name of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    /// Made by this process, and perhaps not durable yet.
+    Made,
+    /// Durable, or made by somebody else where nobody can sync.
+    Durable,
 }
 
 /// A file being written, invisible until published.
@@ -39,6 +54,24 @@ pub(super) struct Draft {
     pub file: Box<dyn DiskFile>,
     temporary: PathBuf,
     target: PathBuf,
+}
+
+/// What a listing is to name.
+struct Wanted<'a> {
+    prefix: &'a str,
+    start_after: Option<&'a str>,
+}
+
+impl Wanted<'_> {
+    fn is(&self, key: &str) -> bool {
+        key.starts_with(self.prefix) && self.start_after.is_none_or(|start| key > start)
+    }
+
+    /// Whether keys that begin with `directory`, which ends with `/`, can be.
+    fn is_below(&self, directory: &str) -> bool {
+        directory.starts_with(self.prefix)
+            && self.start_after.is_none_or(|start| directory > start || start.starts_with(directory))
+    }
 }
 
 impl Files {
@@ -51,6 +84,7 @@ impl Files {
             ownership: settings.ownership,
             links: AtomicBool::new(true),
             swept: Mutex::default(),
+            names: Mutex::default(),
         }
     }
 
@@ -171,30 +205,59 @@ impl Files {
 
     /// Creates a directory and what is missing above it, each name durable.
     fn create_directories(&self, directory: &Path) -> io::Result<()> {
+        let missing = self.missing(directory)?;
+        if !missing.is_empty() {
+            // Noted before they exist: whoever finds them meanwhile must not take their names for durable.
+            self.names().extend(missing.iter().map(|at| (at.to_path_buf(), Name::Made)));
+            self.disk
+                .create_dir_all(directory, self.ownership.map_or(0o700, |owner| owner.directory_mode))?;
+            if self.ownership.is_some() {
+                for created in missing.into_iter().rev() {
+                    self.own(created, |ownership| ownership.directory_mode, 0o700)?;
+                }
+            }
+        }
+        self.make_names_durable(directory)
+    }
+
+    /// The directories that are not there, innermost first.
+    fn missing<'a>(&self, directory: &'a Path) -> io::Result<Vec<&'a Path>> {
         let mut missing = Vec::new();
-        let mut at = directory;
-        loop {
+        for at in directory.ancestors().filter(|at| is_named(at)) {
             match self.disk.metadata(at) {
                 Ok(_) => break,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(at),
                 Err(error) => return Err(error),
             }
-            if at.parent().is_none() {
-                break;
-            }
-            at = parent(at);
         }
-        if missing.is_empty() {
-            return Ok(());
-        }
-        self.disk.create_dir_all(directory, self.ownership.map_or(0o700, |owner| owner.directory_mode))?;
-        for created in missing.into_iter().rev() {
-            if self.ownership.is_some() {
-                self.own(created, |ownership| ownership.directory_mode, 0o700)?;
+        Ok(missing)
+    }
+
+    /// Makes the names from the root to a directory durable, and those above that this process made; once each. That
+    /// they are there is not enough: whoever made them may have been killed, or be just about to sync.
+    fn make_names_durable(&self, directory: &Path) -> io::Result<()> {
+        let path: Vec<&Path> = directory.ancestors().filter(|at| is_named(at)).collect();
+        for at in path.into_iter().rev() {
+            let known = self.names().get(at).copied();
+            let was_made_here = known == Some(Name::Made);
+            if known == Some(Name::Durable) || !(was_made_here || at.starts_with(&self.root)) {
+                continue;
             }
-            self.disk.sync_dir(parent(created))?;
+            match self.disk.sync_dir(parent(at)) {
+                // A replica that was there before us works below a directory that nobody may read, and on what is
+                // mounted in an image that cannot sync.
+                Err(error) if was_made_here || !is_beyond_sync(&error) => {
+                    let what = format!("{} cannot be synced: {error}", parent(at).display());
+                    return Err(io::Error::new(error.kind(), what));
+                }
+                _ => self.names().insert(at.to_owned(), Name::Durable),
+            };
         }
         Ok(())
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Name>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn own(&self, path: &Path, mode: impl Fn(&Ownership) -> u32, otherwise: u32) -> io::Result<()> {
@@ -220,7 +283,7 @@ impl Files {
         let Ok(entries) = self.disk.read_dir(directory) else { return };
         for entry in entries.iter().filter(|entry| !entry.is_dir && entry.name.ends_with(TEMPORARY)) {
             let path = directory.join(&entry.name);
-            let stale = |facts: crate::host::FileMetadata| now.0.saturating_sub(facts.modified.0) >= STALE_MS;
+            let stale = |facts: FileMetadata| now.0.saturating_sub(facts.modified.0) >= STALE_MS;
             if self.disk.metadata(&path).is_ok_and(stale) && self.disk.remove_file(&path).is_ok() {
                 tracing::info!(path = %path.display(), "removed a temporary file left by an earlier run");
             }
@@ -229,9 +292,14 @@ impl Files {
 
     /// Facts about one file, `None` if there is none.
     pub(super) fn object(&self, key: String, path: &Path) -> Result<Option<ObjectInfo>> {
+        let facts = self.facts(path)?.filter(|facts| !facts.is_dir);
+        Ok(facts.map(|facts| object(key, &facts)))
+    }
+
+    /// Facts about whatever is there, links followed.
+    fn facts(&self, path: &Path) -> Result<Option<FileMetadata>> {
         match self.disk.metadata(path) {
-            Ok(facts) if facts.is_dir => Ok(None),
-            Ok(facts) => Ok(Some(ObjectInfo { key, size: facts.len, modified: Some(facts.modified) })),
+            Ok(facts) => Ok(Some(facts)),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(Error::io(format!("cannot look at {}", path.display()), error)),
         }
@@ -239,38 +307,55 @@ impl Files {
 
     /// All objects below the root that match, in no particular order.
     pub(super) fn walk(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectInfo>> {
+        let wanted = Wanted { prefix, start_after };
         let base = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
         let mut objects = Vec::new();
         let mut pending = vec![base.to_owned()];
         while let Some(directory) = pending.pop() {
-            let path = self.root.join(&directory);
-            let entries = match self.disk.read_dir(&path) {
-                Ok(entries) => entries,
-                // A file in the place of a directory is no empty replica.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(Error::io(format!("cannot list {}", path.display()), error)),
-            };
-            let mut directories = Vec::new();
-            for entry in entries {
-                let key = format!("{directory}{}", entry.name);
-                if entry.is_dir {
-                    let below = key + "/";
-                    if below.starts_with(prefix) || prefix.starts_with(&below) {
-                        directories.push(below);
-                    }
-                } else if key.starts_with(prefix)
-                    && start_after.is_none_or(|start| key.as_str() > start)
-                    && !key.ends_with(TEMPORARY)
-                {
-                    objects.extend(self.object(key, &path.join(&entry.name))?);
-                }
-            }
+            let mut directories = self.look_into(&directory, &wanted, &mut objects)?;
             // The first name is read first. Data moves from level 0 upwards: read the other way round, what moves
             // meanwhile would be in neither.
             directories.sort_unstable_by(|a, b| b.cmp(a));
             pending.extend(directories);
         }
         Ok(objects)
+    }
+
+    /// Adds the objects of one directory, and gives the directories in it.
+    fn look_into(
+        &self,
+        directory: &str,
+        wanted: &Wanted<'_>,
+        objects: &mut Vec<ObjectInfo>,
+    ) -> Result<Vec<String>> {
+        let path = self.root.join(directory);
+        let entries = match self.disk.read_dir(&path) {
+            Ok(entries) => entries,
+            // A file in the place of a directory is no empty replica.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::io(format!("cannot list {}", path.display()), error)),
+        };
+        let mut directories = Vec::new();
+        for entry in entries {
+            let key = format!("{directory}{}", entry.name);
+            let below = format!("{key}/");
+            if entry.is_dir {
+                if wanted.is_below(&below) {
+                    directories.push(below);
+                }
+                continue;
+            }
+            if key.ends_with(TEMPORARY) || !(wanted.is(&key) || wanted.is_below(&below)) {
+                continue;
+            }
+            match self.facts(&path.join(&entry.name))? {
+                // A link to a directory. Its objects are read and written through it, so they are listed.
+                Some(facts) if facts.is_dir && depth(&below) <= LINKED_DEPTH => directories.push(below),
+                Some(facts) if !facts.is_dir && wanted.is(&key) => objects.push(object(key, &facts)),
+                _ => {}
+            }
+        }
+        Ok(directories)
     }
 
     /// Removes files and makes their absence durable.
@@ -299,6 +384,14 @@ impl Files {
     }
 }
 
+fn object(key: String, facts: &FileMetadata) -> ObjectInfo {
+    ObjectInfo { key, size: facts.len, modified: Some(facts.modified) }
+}
+
+fn depth(directory: &str) -> usize {
+    directory.matches('/').count()
+}
+
 /// Nothing has this name: also when a parent is missing or is a file.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
@@ -307,6 +400,22 @@ fn is_absent(error: &io::Error) -> bool {
 /// Linux answers `EPERM` for a file system without hard links.
 fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
+}
+
+/// A directory that cannot be opened, or whose file system has no notion of syncing one.
+fn is_beyond_sync(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::Unsupported
+    )
+}
+
+/// Whether a directory has a name somewhere: neither `/` nor nothing.
+fn is_named(path: &Path) -> bool {
+    path.parent().is_some()
 }
 
 fn parent(path: &Path) -> &Path {

@@ -123,3 +123,27 @@ async fn level_0_is_read_before_the_levels_that_its_files_move_to() {
         bucket.files.walk("", None).unwrap().into_iter().map(|object| object.key).collect();
     assert_eq!(read, [keys[2], keys[1], keys[3], keys[0]]);
 }
+
+/// A level on another disk: what can be read and written through the link is listed.
+#[tokio::test]
+async fn a_level_behind_a_link_is_listed() {
+    let (root, big) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let bucket = bucket(root.path());
+    put(&bucket, "ltx/0/a", "x").await.unwrap();
+    std::os::unix::fs::symlink(big.path(), root.path().join("ltx/9")).unwrap();
+    put(&bucket, "ltx/9/a", "x").await.unwrap();
+    // In circles, and to nowhere.
+    std::os::unix::fs::symlink(root.path(), root.path().join("ltx/0/up")).unwrap();
+    std::os::unix::fs::symlink("absent", root.path().join("ltx/none")).unwrap();
+    let listed = async |prefix: &str, after: Option<&str>| -> Vec<String> {
+        bucket.list(prefix, after).await.unwrap().into_iter().map(|object| object.key).collect()
+    };
+    let all = listed("ltx/", None).await;
+    for key in ["ltx/0/a", "ltx/9/a"] {
+        assert!(all.iter().any(|found| found == key), "{key}: {all:?}");
+    }
+    assert_eq!(listed("ltx/9/", None).await, ["ltx/9/a"]);
+    assert_eq!(listed("ltx/9", Some("ltx/9")).await, ["ltx/9/a"]);
+    assert_eq!(listed("ltx/9", Some("ltx/9/")).await, ["ltx/9/a"]);
+    assert_eq!(listed("ltx/9", Some("ltx/9/a")).await, Vec::<String>::new());
+}

@@ -15,21 +15,36 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_types::region::Region;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::super::open::Environment;
 use super::super::settings::S3Settings;
 use super::clock::SdkClock;
 use super::http::Http;
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{Clock, UnixMillis};
+use crate::host::{BoxFuture, Clock, UnixMillis};
 
 /// Credentials are renewed this long before they expire.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 
+/// How long requests wait for credentials. A program that gives them (`credential_process`) may hang.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long one fetch may go on, whoever waits for it. Not given up at once: the program that hangs would stay, and
+/// another be started beside it with each attempt.
+const LONGEST_FETCH: Duration = Duration::from_secs(10 * 60);
+
+/// How long the old credentials, while they last, are used after a failure before new ones are asked for again.
+const REST: Duration = Duration::from_secs(30);
+
+/// Builds the chain of those who may know credentials. They remember what they read, files above all.
+type Chain = Box<dyn Fn() -> BoxFuture<'static, SharedCredentialsProvider> + Send + Sync>;
+
 /// Where credentials come from.
 enum Source {
     Fixed(Credentials),
-    Chain { profile: Option<String>, region: Region, http: Http },
+    Chain(Chain),
 }
 
 /// Credentials with a memory. The SDK asks for every request; the chain is asked when they expire.
@@ -42,8 +57,25 @@ pub(super) struct CredentialCache {
 
 #[derive(Default)]
 struct State {
+    /// `None` when what it remembers may be out of date.
     provider: Option<SharedCredentialsProvider>,
     current: Option<Credentials>,
+    /// A fetch that was not waited for to its end.
+    fetch: Option<Fetch>,
+    failed: Option<Failed>,
+}
+
+/// Asking the chain. Ends with the chain, if it succeeded and may be asked again.
+struct Fetch {
+    began: Instant,
+    task: JoinHandle<Result<(SharedCredentialsProvider, Credentials), CredentialsError>>,
+}
+
+/// The last failure to fetch.
+#[derive(Clone, Copy)]
+struct Failed {
+    at: Instant,
+    timed_out: bool,
 }
 
 impl std::fmt::Debug for CredentialCache {
@@ -63,11 +95,13 @@ impl CredentialCache {
     ) -> Result<Self> {
         let source = match fixed(settings, environment)? {
             Some(credentials) => Source::Fixed(credentials),
-            None if environment.is_ambient() => Source::Chain {
-                profile: settings.profile.clone(),
-                region: Region::new(region.to_owned()),
-                http,
-            },
+            None if environment.is_ambient() => {
+                let (profile, region) = (settings.profile.clone(), Region::new(region.to_owned()));
+                let clock = Arc::clone(&clock);
+                Source::Chain(Box::new(move || {
+                    Box::pin(chain(profile.clone(), region.clone(), http.clone(), Arc::clone(&clock)))
+                }))
+            }
             None => {
                 return Err(Error::new(
                     ErrorKind::Denied,
@@ -88,46 +122,51 @@ impl CredentialCache {
     }
 
     /// Forgets what was remembered in `epoch`, but not what has been fetched since: the requests that were under way
-    /// with expired credentials cause one renewal together. `false` if asking again would give the same.
+    /// with expired credentials cause one renewal together. The files that a chain has read are read again: keys are
+    /// rotated in them. `false` if asking again would give the same.
     pub(super) async fn invalidate(&self, epoch: u64) -> bool {
         let mut state = self.state.lock().await;
         if self.epoch() == epoch {
-            state.current = None;
+            (state.current, state.provider) = (None, None);
         }
-        matches!(self.source, Source::Chain { .. })
+        matches!(self.source, Source::Chain(_))
     }
 
     async fn credentials(&self) -> Result<Credentials, CredentialsError> {
-        let (profile, region, http) = match &self.source {
+        let chain = match &self.source {
             Source::Fixed(credentials) => return Ok(credentials.clone()),
-            Source::Chain { profile, region, http } => (profile, region, http),
+            Source::Chain(chain) => chain,
         };
+        let began = Instant::now();
         // Held while fetching, so that hundreds of requests cause one fetch.
         let mut state = self.state.lock().await;
-        if let Some(current) = &state.current
-            && !self.expires_within(current, MARGIN)
-        {
-            return Ok(current.clone());
-        }
-        let provider = match &state.provider {
-            Some(provider) => provider.clone(),
-            None => {
-                let provider = chain(profile.as_deref(), region, http, &self.clock).await;
-                state.provider.insert(provider).clone()
+        if let Some(current) = &state.current {
+            let is_resting = state.failed.is_some_and(|failed| failed.at.elapsed() < REST);
+            let margin = if is_resting { Duration::ZERO } else { MARGIN };
+            if !self.expires_within(current, margin) {
+                return Ok(current.clone());
             }
-        };
-        match provider.provide_credentials().await {
+        }
+        // Who waited for the same fetch has waited long enough; the waits must not add up.
+        if state.failed.is_some_and(|failed| failed.timed_out && failed.at > began) {
+            return Err(CredentialsError::provider_timed_out(PATIENCE));
+        }
+        match state.fetch(chain).await {
             Ok(fresh) => {
                 self.epoch.fetch_add(1, Ordering::Relaxed);
                 Ok(state.current.insert(fresh).clone())
             }
-            Err(error) => match &state.current {
-                Some(current) if !self.expires_within(current, Duration::ZERO) => {
-                    tracing::warn!(%error, "cannot renew credentials, using the old ones while they last");
-                    Ok(current.clone())
+            Err(error) => {
+                let timed_out = matches!(error, CredentialsError::ProviderTimedOut(_));
+                state.failed = Some(Failed { at: Instant::now(), timed_out });
+                match &state.current {
+                    Some(current) if !self.expires_within(current, Duration::ZERO) => {
+                        tracing::warn!(%error, "cannot renew credentials, using the old ones while they last");
+                        Ok(current.clone())
+                    }
+                    _ => Err(error),
                 }
-                _ => Err(error),
-            },
+            }
         }
     }
 
@@ -138,6 +177,50 @@ impl CredentialCache {
             let soon = u128::try_from(now).unwrap_or_default() + margin.as_millis();
             expiry.as_millis() <= soon
         })
+    }
+}
+
+impl State {
+    /// Asks the chain, or waits on for the answer to an earlier question.
+    async fn fetch(&mut self, chain: &Chain) -> Result<Credentials, CredentialsError> {
+        let mut fetch = match self.fetch.take() {
+            Some(fetch) => fetch,
+            None => Fetch::begin(self.provider.take(), chain),
+        };
+        let fetch_began = fetch.began;
+        let Ok(ended) = tokio::time::timeout(PATIENCE, &mut fetch.task).await else {
+            if fetch_began.elapsed() < LONGEST_FETCH {
+                self.fetch = Some(fetch);
+            } else {
+                fetch.task.abort();
+            }
+            tracing::warn!(
+                waited = ?fetch_began.elapsed(),
+                "no credentials have come yet: see what credential_process, or the service that gives them, is doing"
+            );
+            return Err(CredentialsError::provider_timed_out(PATIENCE));
+        };
+        let (provider, fresh) = ended.unwrap_or_else(|error| match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(CredentialsError::unhandled(error)),
+        })?;
+        self.provider = Some(provider);
+        Ok(fresh)
+    }
+}
+
+impl Fetch {
+    fn begin(provider: Option<SharedCredentialsProvider>, chain: &Chain) -> Self {
+        let built = match provider {
+            Some(provider) => Box::pin(std::future::ready(provider)),
+            None => chain(),
+        };
+        let task = tokio::spawn(async move {
+            let provider = built.await;
+            let fresh = provider.provide_credentials().await?;
+            Ok((provider, fresh))
+        });
+        Self { began: Instant::now(), task }
     }
 }
 
@@ -183,127 +266,27 @@ fn fixed(settings: &S3Settings, environment: &Environment) -> Result<Option<Cred
 }
 
 async fn chain(
-    profile: Option<&str>,
-    region: &Region,
-    http: &Http,
-    clock: &Arc<dyn Clock>,
+    profile: Option<String>,
+    region: Region,
+    http: Http,
+    clock: Arc<dyn Clock>,
 ) -> SharedCredentialsProvider {
     let config = ProviderConfig::without_region()
         .with_region(Some(region.clone()))
-        .with_http_client(http.clone())
+        .with_http_client(http)
         .with_sleep_impl(TokioSleep::new())
-        .with_time_source(SdkClock::new(Arc::clone(clock)));
+        .with_time_source(SdkClock::new(clock));
     match profile {
         Some(name) => SharedCredentialsProvider::new(
             ProfileFileCredentialsProvider::builder().configure(&config).profile_name(name).build(),
         ),
         None => {
-            let chain = DefaultCredentialsChain::builder().configure(config).region(region.clone());
+            let chain = DefaultCredentialsChain::builder().configure(config).region(region);
             SharedCredentialsProvider::new(chain.build().await)
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::http::Proxies;
-    use super::*;
-    use crate::bucket::settings::Secret;
-    use crate::host::os;
-
-    fn pairs(pairs: &[(&str, &str)]) -> Environment {
-        Environment::hermetic(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
-    }
-
-    fn found(
-        settings: &S3Settings,
-        environment: &[(&str, &str)],
-    ) -> Option<(String, String, Option<String>)> {
-        fixed(settings, &pairs(environment)).unwrap().map(|found| {
-            let token = found.session_token().map(str::to_owned);
-            (found.access_key_id().to_owned(), found.secret_access_key().to_owned(), token)
-        })
-    }
-
-    #[test]
-    fn precedence() {
-        let settings = S3Settings::default();
-        let own = |id: &str, secret: &str, token: Option<&str>| {
-            Some((id.to_owned(), secret.to_owned(), token.map(str::to_owned)))
-        };
-        let litestream = [("LITESTREAM_ACCESS_KEY_ID", "l"), ("LITESTREAM_SECRET_ACCESS_KEY", "ls")];
-        let aws = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "as"), ("AWS_SESSION_TOKEN", "t")];
-        assert_eq!(found(&settings, &[]), None);
-        assert_eq!(found(&settings, &litestream), own("l", "ls", None));
-        let token = [("AWS_SESSION_TOKEN", "t")];
-        assert_eq!(found(&settings, &[&litestream[..], &token[..]].concat()), own("l", "ls", Some("t")));
-        assert_eq!(found(&settings, &aws), own("a", "as", Some("t")));
-        assert_eq!(found(&settings, &[&litestream[..], &aws[..]].concat()), own("a", "as", Some("t")));
-        assert_eq!(
-            found(&settings, &[("AWS_ACCESS_KEY_ID", ""), litestream[0], litestream[1]]),
-            own("l", "ls", None)
-        );
-
-        let explicit = S3Settings {
-            access_key_id: Some("c".into()),
-            secret_access_key: Some(Secret::new("cs")),
-            session_token: Some(Secret::new("ct")),
-            ..S3Settings::default()
-        };
-        assert_eq!(found(&explicit, &aws), own("c", "cs", Some("ct")));
-        let profile = S3Settings { profile: Some("p".into()), ..S3Settings::default() };
-        assert_eq!(found(&profile, &aws), None);
-        let half = S3Settings { access_key_id: Some("c".into()), ..S3Settings::default() };
-        assert!(fixed(&half, &pairs(&[])).unwrap_err().message().contains("no secret-access-key"));
-    }
-
-    #[tokio::test]
-    async fn credentials_are_kept_until_shortly_before_they_expire() {
-        #[derive(Debug, Default)]
-        struct Counting(AtomicU64);
-        impl ProvideCredentials for Counting {
-            fn provide_credentials<'a>(&'a self) -> ProvideFuture<'a>
-            where
-                Self: 'a,
-            {
-                let n = self.0.fetch_add(1, Ordering::Relaxed);
-                let expiry = UNIX_EPOCH + Duration::from_secs(1000 * (n + 1));
-                ProvideFuture::ready(Ok(Credentials::new(format!("key{n}"), "s", None, Some(expiry), "test")))
-            }
-        }
-        struct At(std::sync::Mutex<i64>);
-        impl Clock for At {
-            fn now(&self) -> UnixMillis {
-                UnixMillis(*self.0.lock().unwrap())
-            }
-        }
-        let clock = Arc::new(At(std::sync::Mutex::new(0)));
-        let http = Http::new(
-            os::host().dial,
-            None,
-            Proxies::default(),
-            crate::bucket::settings::Timeouts::default(),
-        );
-        let region = Region::new("r");
-        let cache = CredentialCache {
-            source: Source::Chain { profile: None, region, http },
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            state: Mutex::new(State {
-                provider: Some(SharedCredentialsProvider::new(Counting::default())),
-                current: None,
-            }),
-            epoch: AtomicU64::new(0),
-        };
-        let mut seen = Vec::new();
-        for now in [0, 699_000, 700_000, 1_699_000, 1_701_000] {
-            *clock.0.lock().unwrap() = now;
-            seen.push(cache.credentials().await.unwrap().access_key_id().to_owned());
-        }
-        assert_eq!(seen, ["key0", "key0", "key1", "key1", "key2"]);
-        let epoch = cache.epoch();
-        assert!(cache.invalidate(epoch).await);
-        assert_eq!(cache.credentials().await.unwrap().access_key_id(), "key3");
-        assert!(cache.invalidate(epoch).await, "a request with the old key comes back late");
-        assert_eq!(cache.credentials().await.unwrap().access_key_id(), "key3");
-    }
-}
+#[path = "credentials_tests.rs"]
+mod tests;

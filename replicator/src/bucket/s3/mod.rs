@@ -226,6 +226,11 @@ impl Bucket for S3Bucket {
         Ok(Box::new(write::S3Upload::new(&self.client, &self.full(key), condition, options)))
     }
 
+    async fn try_to_finish_over(&self, key: &str) -> Result<PutOutcome> {
+        check_key(key)?;
+        write::try_to_finish_over(&self.client, &self.full(key)).await
+    }
+
     async fn get(&self, key: &str, range: Option<ByteRange>) -> Result<Box<dyn Body>> {
         Ok(Box::new(read::get(&self.client, &self.full(key), range).await?))
     }

@@ -4,6 +4,7 @@
 //! stores accept the condition and ignore it. Until then, and where the condition is refused, the key is looked up
 //! before it is written. When an attempt ends without a clear answer, the object is read back and compared.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use futures::future::BoxFuture;
@@ -75,7 +76,7 @@ impl Trust {
 
 /// An object about to be published.
 pub(super) struct Publication<'a> {
-    pub client: &'a Client,
+    pub client: &'a Arc<Client>,
     pub request: Request,
     pub digest: Digest,
     pub way: Way,

@@ -53,7 +53,30 @@ impl Digester {
 struct Opened {
     stream: ByteStream,
     range: Range<u64>,
+    object: Identity,
+}
+
+/// What tells an object from one that replaced it.
+struct Identity {
+    size: u64,
     etag: Option<String>,
+}
+
+impl Identity {
+    /// For `If-Match`, which a weak tag never satisfies.
+    fn strong_etag(&self) -> Option<&str> {
+        self.etag.as_deref().filter(|etag| !etag.starts_with("W/"))
+    }
+
+    /// Whether another answer was about the same object, as far as both say. Proxies weaken the tags of some answers and
+    /// not of others.
+    fn is_same(&self, other: &Self) -> bool {
+        let is_same_tag = match (&self.etag, &other.etag) {
+            (Some(one), Some(other)) => one.trim_start_matches("W/") == other.trim_start_matches("W/"),
+            _ => true,
+        };
+        self.size == other.size && is_same_tag
+    }
 }
 
 /// Starts reading.
@@ -72,7 +95,8 @@ pub(super) async fn get(client: &Arc<Client>, key: &str, range: Option<ByteRange
                     next: opened.range.start,
                     len: opened.range.end - opened.range.start,
                     end: opened.range.end,
-                    etag: opened.etag,
+                    conditional: opened.object.strong_etag().is_some(),
+                    object: opened.object,
                     stream: Some(opened.stream),
                     budget,
                     since_failure: 0,
@@ -114,19 +138,22 @@ async fn open(
     };
     let output = client.attempt(request, &mut send).await?;
     let sent = output.content_length.and_then(|length| u64::try_from(length).ok());
-    let covered = match (range, output.content_range.as_deref()) {
+    let (covered, size) = match (range, output.content_range.as_deref()) {
         (Some(range), Some(content_range)) => covered(range, content_range)?,
         (Some(_), None) => return Err(Failure::bad_answer("the store ignored the range that was asked for")),
-        (None, _) => 0..sent.ok_or_else(|| Failure::bad_answer("the answer does not say how long it is"))?,
+        (None, _) => {
+            let size = sent.ok_or_else(|| Failure::bad_answer("the answer does not say how long it is"))?;
+            (0..size, size)
+        }
     };
     if sent.is_some_and(|sent| sent != covered.end - covered.start) {
         return Err(Failure::bad_answer("Content-Length and Content-Range of the answer disagree"));
     }
-    Ok(Opened { stream: output.body, range: covered, etag: output.e_tag })
+    Ok(Opened { stream: output.body, range: covered, object: Identity { size, etag: output.e_tag } })
 }
 
-/// Checks `bytes START-LAST/TOTAL` against the range that was asked for.
-fn covered(asked: ByteRange, content_range: &str) -> Result<Range<u64>, Failure> {
+/// Checks `bytes START-LAST/TOTAL` against the range that was asked for; gives the range and the object's size.
+fn covered(asked: ByteRange, content_range: &str) -> Result<(Range<u64>, u64), Failure> {
     let bad = || Failure::bad_answer(format!("the answer covers {content_range:?}, not what was asked for"));
     let parse = || {
         let (range, total) = content_range.strip_prefix("bytes ")?.split_once('/')?;
@@ -136,7 +163,7 @@ fn covered(asked: ByteRange, content_range: &str) -> Result<Range<u64>, Failure>
     };
     let (start, end, total) = parse().ok_or_else(bad)?;
     let expected = range_of(Some(asked), total).map_err(|_| bad())?;
-    if (start..end) == expected { Ok(expected) } else { Err(bad()) }
+    if (start..end) == expected { Ok((expected, total)) } else { Err(bad()) }
 }
 
 /// A body that opens the rest of the object again when its connection breaks.
@@ -144,7 +171,10 @@ pub(super) struct S3Body {
     client: Arc<Client>,
     request: Request,
     stream: Option<ByteStream>,
-    etag: Option<String>,
+    /// The object that the first answer was about.
+    object: Identity,
+    /// Whether the store is asked to see to it that it still is.
+    conditional: bool,
     /// Offsets in the object: the next byte, and the end.
     next: u64,
     end: u64,
@@ -159,20 +189,28 @@ impl S3Body {
         let range = ByteRange { start: self.next, len: Some(self.end - self.next) };
         let mut tried = Tried::default();
         loop {
-            let failure = match open(&self.client, &self.request, Some(range), self.etag.as_deref()).await {
-                Ok(opened) => {
+            let etag = self.object.strong_etag().filter(|_| self.conditional);
+            let failure = match open(&self.client, &self.request, Some(range), etag).await {
+                Ok(opened) if self.conditional || self.object.is_same(&opened.object) => {
                     self.stream = Some(opened.stream);
                     return Ok(());
                 }
+                Ok(_) => return Err(self.replaced()),
                 Err(failure) => failure,
             };
-            if failure.is_precondition_failed() {
-                let what = format!("{} was replaced while it was read", self.client.url(&self.request.key));
-                return Err(Error::new(ErrorKind::Transient, what));
+            if self.conditional && failure.is_precondition_failed() {
+                // Some stores and proxies say so of a right ETag, too: the answer without the condition tells.
+                self.conditional = false;
+                continue;
             }
             let recovered = self.client.recover(&self.request, failure, &mut self.budget, &mut tried).await;
             recovered.map_err(|failure| self.error(&failure))?;
         }
+    }
+
+    fn replaced(&self) -> Error {
+        let what = format!("{} was replaced while it was read", self.client.url(&self.request.key));
+        Error::new(ErrorKind::Transient, what)
     }
 
     fn error(&self, failure: &Failure) -> Error {
@@ -261,33 +299,24 @@ pub(super) fn millis(time: DateTime) -> UnixMillis {
 }
 
 /// Compares an object with bytes of ours: `None` if there is no object, else `AlreadyThere` or `Conflict`.
-pub(super) async fn compare(client: &Client, key: &str, ours: &Digest) -> Result<Option<PutOutcome>> {
+pub(super) async fn compare(client: &Arc<Client>, key: &str, ours: &Digest) -> Result<Option<PutOutcome>> {
     let Some(info) = head(client, key).await? else { return Ok(None) };
     if info.size != ours.size {
         return Ok(Some(PutOutcome::Conflict));
     }
-    let request = Request::new(Verb::Get, "GetObject", key);
-    let (mut budget, mut tried) = (client.budget(), Tried::default());
-    loop {
-        let failure = match digest(client, &request).await {
-            Ok(theirs) => {
-                let same = theirs == *ours;
-                return Ok(Some(if same { PutOutcome::AlreadyThere } else { PutOutcome::Conflict }));
-            }
-            Err(failure) if failure.is_not_found() => return Ok(None),
-            Err(failure) => failure,
-        };
-        let recovered = client.recover(&request, failure, &mut budget, &mut tried).await;
-        recovered.map_err(|failure| client.error(&request, &failure))?;
+    match digest(client, key).await {
+        Ok(theirs) if theirs == *ours => Ok(Some(PutOutcome::AlreadyThere)),
+        Ok(_) => Ok(Some(PutOutcome::Conflict)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-async fn digest(client: &Client, request: &Request) -> Result<Digest, Failure> {
-    let mut opened = open(client, request, None, None).await?;
+/// Of an object, however often the connection breaks.
+async fn digest(client: &Arc<Client>, key: &str) -> Result<Digest> {
+    let mut body = get(client, key, None).await?;
     let mut digester = Digester::new();
-    while let Some(chunk) = opened.stream.next().await {
-        let chunk = chunk.map_err(|error| Failure::broken_body(&error))?;
-        client.received(chunk.len());
+    while let Some(chunk) = body.chunk().await? {
         digester.update(&chunk);
     }
     Ok(digester.finish())
@@ -303,9 +332,9 @@ mod tests {
     #[test]
     fn content_ranges_must_be_what_was_asked_for() {
         let range = |start, len| ByteRange { start, len };
-        assert_eq!(covered(range(0, None), "bytes 0-9/10").unwrap(), 0..10);
-        assert_eq!(covered(range(3, Some(4)), "bytes 3-6/10").unwrap(), 3..7);
-        assert_eq!(covered(range(3, Some(40)), "bytes 3-9/10").unwrap(), 3..10);
+        assert_eq!(covered(range(0, None), "bytes 0-9/10").unwrap(), (0..10, 10));
+        assert_eq!(covered(range(3, Some(4)), "bytes 3-6/10").unwrap(), (3..7, 10));
+        assert_eq!(covered(range(3, Some(40)), "bytes 3-9/10").unwrap(), (3..10, 10));
         for (asked, answer) in [
             (range(3, Some(4)), "bytes 0-9/10"),
             (range(3, Some(4)), "bytes 3-5/10"),

@@ -16,25 +16,27 @@ pub(super) struct Budget {
     settings: RetrySettings,
     /// Failures since the last progress.
     failures: u32,
-    /// When the operation began, or last made progress.
-    since: Instant,
+    /// When the first of them happened. Not when the operation began: a long transfer is no failure, and one that
+    /// breaks late deserves as many attempts as one that breaks early.
+    since: Option<Instant>,
 }
 
 impl Budget {
     pub(super) fn new(settings: RetrySettings) -> Self {
-        Self { settings, failures: 0, since: Instant::now() }
+        Self { settings, failures: 0, since: None }
     }
 
     /// Something was achieved; failures before it no longer count.
     pub(super) fn refill(&mut self) {
         self.failures = 0;
-        self.since = Instant::now();
+        self.since = None;
     }
 
     /// Counts a failure. `Some(pause)` if another attempt is due after that long.
     pub(super) fn fail(&mut self, entropy: &dyn Entropy, retry_after: Option<Duration>) -> Option<Duration> {
         self.failures += 1;
-        if self.failures >= self.settings.attempts || self.since.elapsed() >= self.settings.patience {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if self.failures >= self.settings.attempts || since.elapsed() >= self.settings.patience {
             return None;
         }
         let pause = pause(&self.settings, self.failures, entropy.u64());
@@ -99,11 +101,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn patience_ends() {
+    async fn patience_begins_with_the_first_failure_and_ends() {
         let mut budget = Budget::new(SETTINGS);
-        tokio::time::advance(Duration::from_secs(59)).await;
-        assert!(budget.fail(&Fixed(0), None).is_some());
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(budget.fail(&Fixed(0), None).is_none());
+        // The first attempt moved bytes all the time.
+        tokio::time::advance(Duration::from_secs(600)).await;
+        for _ in 0..2 {
+            assert!(budget.fail(&Fixed(0), None).is_some());
+            tokio::time::advance(Duration::from_secs(59)).await;
+            assert!(budget.fail(&Fixed(0), None).is_some());
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(budget.fail(&Fixed(0), None).is_none());
+            budget.refill();
+        }
     }
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::super::observer::Verb;
 use super::super::{PutCondition, PutOptions, PutOutcome, Upload};
-use super::client::{Client, Request};
+use super::client::{Client, Request, Tried};
 use super::dialect::Encryption;
 use super::failure::Failure;
 use super::publish::{self, Publication, Way};
@@ -259,6 +259,13 @@ impl Parts {
         }
     }
 
+    /// The parts that have arrived, in order.
+    fn completed(&mut self) -> CompletedMultipartUpload {
+        let mut done = std::mem::take(&mut self.done);
+        done.sort_unstable_by_key(|part| part.part_number);
+        CompletedMultipartUpload::builder().set_parts(Some(done)).build()
+    }
+
     async fn complete(
         mut self,
         client: &Arc<Client>,
@@ -266,36 +273,11 @@ impl Parts {
         condition: PutCondition,
         digester: &Digester,
     ) -> Result<PutOutcome> {
-        self.done.sort_unstable_by_key(|part| part.part_number);
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(self.done)).build();
+        let parts = self.completed();
         let request = publish::request("CompleteMultipartUpload", key, 0);
         let (id, parts) = (&self.id, &parts);
         let send = |conditional: bool| -> futures::future::BoxFuture<'_, Result<(), Failure>> {
-            let request = &request;
-            Box::pin(async move {
-                let mut send = |sdk: aws_sdk_s3::Client| {
-                    let mut complete = sdk
-                        .complete_multipart_upload()
-                        .bucket(&client.bucket)
-                        .key(key)
-                        .upload_id(id)
-                        .multipart_upload(parts.clone())
-                        .set_if_none_match(conditional.then(|| "*".to_owned()));
-                    if let Encryption::Customer { key, key_md5 } = &client.dialect.encryption {
-                        complete = complete
-                            .sse_customer_algorithm("AES256")
-                            .sse_customer_key(key)
-                            .sse_customer_key_md5(key_md5);
-                    }
-                    complete.send()
-                };
-                let output = client.attempt(request, &mut send).await?;
-                // A 200 is sent before the work is done; without an ETag its body did not report success.
-                match output.e_tag {
-                    Some(_) => Ok(()),
-                    None => Err(Failure::bad_answer("the store did not confirm the object")),
-                }
-            })
+            Box::pin(complete(client, &request, id, parts, conditional))
         };
         let publication = Publication {
             client,
@@ -312,6 +294,62 @@ impl Parts {
         }
         outcome
     }
+}
+
+/// Sends the end of an upload once.
+async fn complete(
+    client: &Client,
+    request: &Request,
+    id: &str,
+    parts: &CompletedMultipartUpload,
+    conditional: bool,
+) -> Result<(), Failure> {
+    let mut send = |sdk: aws_sdk_s3::Client| {
+        let mut complete = sdk
+            .complete_multipart_upload()
+            .bucket(&client.bucket)
+            .key(&request.key)
+            .upload_id(id)
+            .multipart_upload(parts.clone())
+            .set_if_none_match(conditional.then(|| "*".to_owned()));
+        if let Encryption::Customer { key, key_md5 } = &client.dialect.encryption {
+            complete =
+                complete.sse_customer_algorithm("AES256").sse_customer_key(key).sse_customer_key_md5(key_md5);
+        }
+        complete.send()
+    };
+    let output = client.attempt(request, &mut send).await?;
+    // A 200 is sent before the work is done; without an ETag its body did not report success.
+    match output.e_tag {
+        Some(_) => Ok(()),
+        None => Err(Failure::bad_answer("the store did not confirm the object")),
+    }
+}
+
+/// Finishes a small upload in parts under a taken key, with nothing but the condition to stop it.
+pub(super) async fn try_to_finish_over(client: &Arc<Client>, key: &str) -> Result<PutOutcome> {
+    let mut parts = Parts::begin(client, key, PutOptions::default()).await?;
+    parts.done.push(upload_part(client, key, &parts.id, 1, Bytes::from_static(b"another object")).await?);
+    let completed = parts.completed();
+    let request = publish::request("CompleteMultipartUpload", key, 0);
+    let (mut budget, mut tried) = (client.budget(), Tried::default());
+    let outcome = loop {
+        match complete(client, &request, &parts.id, &completed, true).await {
+            Ok(()) => {
+                parts.guard.id = None;
+                return Ok(PutOutcome::Written);
+            }
+            Err(failure) if failure.is_precondition_failed() => break PutOutcome::Conflict,
+            // Refused as unknown: replication goes without the condition.
+            Err(failure) if failure.may_refuse_header() => break PutOutcome::Written,
+            Err(failure) => {
+                let recovered = client.recover(&request, failure, &mut budget, &mut tried).await;
+                recovered.map_err(|failure| client.error(&request, &failure))?;
+            }
+        }
+    };
+    parts.guard.abort().await?;
+    Ok(outcome)
 }
 
 async fn upload_part(

@@ -1,7 +1,7 @@
 //! `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`: which proxy a server is reached through, and the tunnel to it.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use aws_smithy_types::base64;
 use percent_encoding::percent_decode_str;
@@ -14,6 +14,12 @@ use crate::host::Stream;
 
 /// Most bytes of a proxy's answer to `CONNECT`.
 const MAX_ANSWER: usize = 16 * 1024;
+
+/// Where instances and containers of AWS find their metadata over IPv6.
+const METADATA: [Ipv6Addr; 2] = [
+    Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254),
+    Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0023),
+];
 
 /// The proxies of an environment.
 #[derive(Default)]
@@ -60,17 +66,21 @@ impl Proxies {
         let direct = match host.parse::<IpAddr>() {
             // Link-local addresses are those of instance and container metadata.
             Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
-            Ok(IpAddr::V6(address)) => address.is_loopback(),
+            Ok(IpAddr::V6(address)) => address.is_loopback() || METADATA.contains(&address),
             Err(_) => host == "localhost",
         };
         (!direct && !self.exempt.iter().any(|entry| exempts(entry, &host, target.port))).then_some(proxy)
     }
 }
 
-/// Whether an entry of `NO_PROXY` (`*`, a domain with its subdomains, an address; perhaps a port) covers a host.
+/// Whether an entry of `NO_PROXY` (`*`, a network, a domain with its subdomains, an address; the last two perhaps with a
+/// port) covers a host.
 fn exempts(entry: &str, host: &str, port: u16) -> bool {
     if entry == "*" {
         return true;
+    }
+    if let Some((network, bits)) = network(entry) {
+        return host.parse().is_ok_and(|address| contains(network, bits, address));
     }
     let (name, only_port) = match entry.rsplit_once(':') {
         Some((name, digits)) if !name.contains(':') => (name, digits.parse::<u16>().ok()),
@@ -82,6 +92,24 @@ fn exempts(entry: &str, host: &str, port: u16) -> bool {
     let domain = name.trim_start_matches('*').trim_start_matches('.');
     let is_subdomain = host.strip_suffix(domain).is_some_and(|front| front.ends_with('.'));
     is_subdomain || (host == domain && !name.starts_with('.'))
+}
+
+/// `address/bits`.
+fn network(entry: &str) -> Option<(IpAddr, u32)> {
+    let (address, bits) = entry.split_once('/')?;
+    Some((address.parse().ok()?, bits.parse().ok()?))
+}
+
+/// Whether the first `bits` bits of two addresses of one family are the same.
+fn contains(network: IpAddr, bits: u32, address: IpAddr) -> bool {
+    let is_same = |a: u128, b: u128, width: u32| {
+        bits <= width && (a ^ b).checked_shr(width - bits).is_none_or(|differing| differing == 0)
+    };
+    match (network, address.to_canonical()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => is_same(a.to_bits().into(), b.to_bits().into(), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => is_same(a.to_bits(), b.to_bits(), 128),
+        _ => false,
+    }
 }
 
 impl Proxy {
@@ -184,6 +212,42 @@ mod tests {
         }
         let none = proxies(&[("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", "*")]).unwrap();
         assert_eq!(chosen(&none, "https://s3.example/"), None);
+    }
+
+    #[test]
+    fn networks_are_exempt() {
+        let all = proxies(&[
+            ("HTTP_PROXY", "p"),
+            ("NO_PROXY", "10.0.0.0/8, 192.168.1.4/30, fd00::/8, 0.0.0.0/33, 10.1/16"),
+        ])
+        .unwrap();
+        for (uri, direct) in [
+            ("http://10.0.0.1:9000/", true),
+            ("http://10.255.255.255/", true),
+            ("http://11.0.0.1/", false),
+            ("http://192.168.1.7/", true),
+            ("http://192.168.1.8/", false),
+            ("http://[fd12::1]:9000/", true),
+            ("http://[fe12::1]/", false),
+            ("http://[::ffff:10.1.2.3]/", true),
+            // Names, not addresses.
+            ("http://10.0.0.0.example/", false),
+            ("http://10.example/", false),
+        ] {
+            assert_eq!(chosen(&all, uri).is_none(), direct, "{uri}");
+        }
+        let all = proxies(&[("HTTP_PROXY", "p"), ("NO_PROXY", "0.0.0.0/0")]).unwrap();
+        assert_eq!(chosen(&all, "http://203.0.113.9/"), None);
+        assert!(chosen(&all, "http://[2001:db8::1]/").is_some());
+    }
+
+    #[test]
+    fn metadata_are_asked_directly() {
+        let all = proxies(&[("HTTP_PROXY", "p")]).unwrap();
+        for host in ["169.254.169.254", "[fd00:ec2::254]", "[fd00:ec2::23]"] {
+            assert_eq!(chosen(&all, &format!("http://{host}/latest")), None, "{host}");
+        }
+        assert!(chosen(&all, "http://[fd00:ec2::25]/").is_some());
     }
 
     #[test]

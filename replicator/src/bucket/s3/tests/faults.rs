@@ -9,7 +9,7 @@ use crate::bucket::observer::{RequestObserver, RequestReport, Verb as Operation}
 use crate::host::Clock;
 
 /// A TCP server that does `serve` with each connection.
-async fn raw<F, R>(serve: F) -> SocketAddr
+pub(super) async fn raw<F, R>(serve: F) -> SocketAddr
 where
     F: Fn(tokio::net::TcpStream) -> R + Send + 'static,
     R: Future<Output = ()> + Send + 'static,
@@ -24,7 +24,7 @@ where
     address
 }
 
-async fn open_at(endpoint: String, change: impl FnOnce(&mut S3Settings)) -> Arc<dyn Bucket> {
+pub(super) async fn open_at(endpoint: String, change: impl FnOnce(&mut S3Settings)) -> Arc<dyn Bucket> {
     let loopback = serve(Dialect::default()).await;
     let mut settings = S3Settings { endpoint: Some(endpoint), ..settings(&loopback) };
     settings.retry.attempts = 2;

@@ -1,6 +1,7 @@
 //! Reading through faults: retries, resumption, silence, lies.
 
 use conformance::server::{ErrorAnswer, Lie};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::bucket::ByteRange;
@@ -165,6 +166,74 @@ async fn an_object_that_changes_while_it_is_read_is_not_mixed() {
         }
     };
     assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+/// SeaweedFS 3.97 (seaweedfs#7274) answers so to a right ETag.
+#[tokio::test]
+async fn a_store_that_refuses_a_right_etag_is_read_all_the_same() {
+    let refusing = |left: usize| {
+        let left = Mutex::new(left);
+        move |facts: &RequestFacts| {
+            if facts.verb != Verb::GetObject {
+                return Fault::default();
+            }
+            if facts.headers.contains_key("if-match") {
+                return Outcome::Refuse(ErrorAnswer::new(412, "PreconditionFailed")).into();
+            }
+            let mut left = left.lock().unwrap();
+            *left = left.saturating_sub(1);
+            if *left > 0 { Outcome::CutBody(100_000).into() } else { Fault::default() }
+        }
+    };
+    let (loopback, bucket, content) = with_object().await;
+    loopback.server().set_faults(Arc::new(refusing(3)));
+    assert!(text(&*bucket, "a").await == content);
+    // The refusal is believed once: whole, with the condition, without it, and again without it.
+    assert_eq!(loopback.server().take_traffic().of(Verb::GetObject), 4);
+
+    // There, too, an object that was replaced is not mixed with the one before.
+    loopback.server().set_faults(Arc::new(refusing(3)));
+    let mut body = bucket.get("a", None).await.unwrap();
+    let other = Bytes::from(vec![7; SIZE]);
+    bucket.put("a", other, PutCondition::Overwrite, PutOptions::default()).await.unwrap();
+    let error = loop {
+        match body.chunk().await {
+            Ok(chunk) => assert!(chunk.is_some()),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.message().contains("was replaced while it was read"), "{error}");
+}
+
+/// A proxy that weakens ETags, in front of an object of ten bytes, cuts every first answer. No `If-Match` is fulfilled
+/// by a weak tag.
+#[tokio::test]
+async fn a_weak_etag_is_no_condition_but_still_compared() {
+    for (second, whole) in [("W/\"one\"", true), ("\"one\"", true), ("W/\"two\"", false)] {
+        let address = faults::raw(move |mut socket| async move {
+            let mut head = vec![0; 16 * 1024];
+            let n = socket.read(&mut head).await.unwrap_or(0);
+            let head = String::from_utf8_lossy(&head[..n]).to_ascii_lowercase();
+            let answer = if head.contains("if-match") {
+                "HTTP/1.1 412 Precondition Failed\r\ncontent-length: 0\r\n\r\n".to_owned()
+            } else if head.contains("range: bytes=4-9") {
+                format!(
+                    "HTTP/1.1 206 Partial Content\r\netag: {second}\r\ncontent-range: bytes 4-9/10\r\n\
+                     content-length: 6\r\n\r\n456789"
+                )
+            } else {
+                "HTTP/1.1 200 OK\r\netag: W/\"one\"\r\ncontent-length: 10\r\n\r\n0123".to_owned()
+            };
+            let _ = socket.write_all(answer.as_bytes()).await;
+        })
+        .await;
+        let bucket = faults::open_at(format!("http://{address}"), |_| {}).await;
+        let read = read_all(&*bucket, "a", 1 << 10).await;
+        match read {
+            Ok(read) => assert!(whole && read == "0123456789", "{second}: {read:?}"),
+            Err(error) => assert!(!whole && error.message().contains("was replaced"), "{second}: {error}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -179,6 +179,58 @@ async fn large_objects_go_in_equal_parts_and_survive_failing_ones() {
     assert_eq!((traffic.of(Verb::UploadPart), traffic.of(Verb::CreateMultipartUpload)), (0, 0));
 }
 
+/// On a slow line a part takes longer than the patience with a store that fails.
+#[tokio::test]
+async fn a_part_that_took_long_before_it_failed_is_sent_again() {
+    let loopback = serve(Dialect::default()).await;
+    let mut settings = settings(&loopback);
+    settings.retry.patience = Duration::from_millis(300);
+    let bucket = open(settings).await;
+    let is_first = std::sync::atomic::AtomicBool::new(true);
+    loopback.server().set_faults(Arc::new(move |facts: &RequestFacts| {
+        let fails =
+            facts.verb == Verb::UploadPart && is_first.swap(false, std::sync::atomic::Ordering::Relaxed);
+        if !fails {
+            return Fault::default();
+        }
+        let outcome = Outcome::Refuse(ErrorAnswer::new(503, "SlowDown"));
+        Fault { delay: Duration::from_millis(400), outcome }
+    }));
+    let content = behaviour::pattern(PART + 1);
+    assert_eq!(upload(&*bucket, "u", &content).await.unwrap(), PutOutcome::Written);
+    assert!(stored(&loopback, "u").unwrap() == content);
+    // Of three parts sent, two were kept, and the upload was not begun anew.
+    assert_eq!(loopback.server().traffic().of(Verb::CreateMultipartUpload), 1);
+}
+
+/// A comparison of large objects on a line that breaks: what has come is not read again.
+#[tokio::test]
+async fn an_object_that_is_compared_is_read_through_broken_connections() {
+    let (loopback, bucket) = world().await;
+    put(&*bucket, "a", behaviour::pattern(600_000)).await.unwrap();
+    // More often than attempts may fail in a row.
+    always(&loopback, Verb::GetObject, Outcome::CutBody(66_000));
+    assert_eq!(put(&*bucket, "a", behaviour::pattern(600_000)).await.unwrap(), PutOutcome::AlreadyThere);
+}
+
+/// What an examination asks, without a look that would answer for the store.
+#[tokio::test]
+async fn whether_the_end_of_an_upload_is_refused_can_be_tried() {
+    for (conditions, expected) in [
+        (Conditions::Honoured, PutOutcome::Conflict),
+        (Conditions::Ignored, PutOutcome::Written),
+        (Conditions::Refused, PutOutcome::Written),
+    ] {
+        let mut dialect = Dialect::default();
+        dialect.multipart.conditions = conditions;
+        let loopback = serve(dialect).await;
+        let bucket = open(settings(&loopback)).await;
+        put(&*bucket, "a", "1").await.unwrap();
+        assert_eq!(bucket.try_to_finish_over("a").await.unwrap(), expected, "{conditions:?}");
+        no_uploads_left(&loopback).await;
+    }
+}
+
 #[tokio::test]
 async fn the_end_of_an_upload_may_fail_in_every_way() {
     let (loopback, bucket) = world().await;
