@@ -5,9 +5,12 @@ use http::Method;
 use super::Need::{Optional, Required, Setting};
 use super::cleaning::clean;
 use super::probe::same;
-use super::{Check, Complaint, Probe, check, ensure};
+use super::{Check, Complaint, Need, Probe, check, ensure};
 use crate::client::{Address, Call, Client, Repeat, Style};
 use crate::server::system_clock;
+
+/// For keys that only the user's own path can make: what a replicator adds to it are letters, digits and these signs.
+pub(super) const PLAIN_PATH: Need = Setting("path: only ASCII letters, digits and - _ . /");
 
 pub(super) const CHECKS: &[Check] = &[
     check!(
@@ -75,7 +78,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check!(
         "address.spaces-and-signs",
-        Required,
+        PLAIN_PATH,
         2,
         4,
         "a key with spaces, plus, ampersand and equals signs is stored under just that name",
@@ -84,7 +87,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check!(
         "address.percent",
-        Required,
+        PLAIN_PATH,
         2,
         4,
         "a key with a literal %2F is not the key with a slash",
@@ -93,7 +96,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check!(
         "address.unicode",
-        Required,
+        PLAIN_PATH,
         2,
         4,
         "a key outside ASCII is stored under just that name",
