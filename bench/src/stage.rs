@@ -9,6 +9,7 @@ use conformance::process::{Process, wait_for};
 use conformance::replica::{Directory, Embedded, Replica};
 use conformance::server::Verb;
 use conformance::site::Site;
+use conformance::workload::Digest;
 use rusqlite::Connection;
 
 use crate::Result;
@@ -106,27 +107,42 @@ impl Stage {
         }
     }
 
-    /// Waits until the newest state in the replica has this count and sum of `number`.
+    /// Waits until the newest state in the replica has this count and sum of `number`: cheap enough to be timed with.
+    /// Once nothing more is timed, [`Self::check_replica`] says whether it is the database in everything else, too.
     ///
     /// # Errors
     /// If it does not come.
-    pub fn wait_for_content(&self, db: &Connection) -> Result<()> {
+    pub fn wait_for_state(&self, db: &Connection) -> Result<()> {
         let expected = fingerprint(db)?;
         let store = &*self.site.store;
         let mut last = None;
-        wait_for("replica equal to the database", PATIENCE, || {
+        wait_for("replica in the database's state", PATIENCE, || {
             // Reading a replica is dear, and the naive reader shares the processors with the contender.
             let listed = store.list().ok()?;
             if last.as_ref() == Some(&listed) {
                 return None;
             }
-            let replica = Replica::read(store).ok()?;
+            let newest = self.newest()?;
             last = Some(listed);
-            let image = replica.restore(replica.newest()?).ok()?;
-            let found = fingerprint(&conformance::compare::open_image(&image.bytes).ok()?).ok()?;
-            (found == expected).then_some(())
+            (fingerprint(&newest).ok()? == expected).then_some(())
         })?;
         Ok(())
+    }
+
+    /// The newest state in the replica, unless it cannot be read at this moment.
+    fn newest(&self) -> Option<Connection> {
+        let replica = Replica::read(&*self.site.store).ok()?;
+        let image = replica.restore(replica.newest()?).ok()?;
+        conformance::compare::open_image(&image.bytes).ok()
+    }
+
+    /// Whether the newest state in the replica is the database, row by row. Takes its time.
+    ///
+    /// # Errors
+    /// If it is not, or cannot be read.
+    pub fn check_replica(&self, db: &Connection) -> Result<()> {
+        let newest = wait_for("replica that can be read", PATIENCE, || self.newest())?;
+        same_content("the replica", &newest, db)
     }
 
     /// Counts so far.
@@ -186,21 +202,26 @@ pub struct Meter {
     bytes: u64,
 }
 
-/// Rows and the sum of their numbers: enough to know which state of these workloads a copy is.
+/// Rows and the sum of their numbers: which state of these workloads a copy is, if it is one.
 fn fingerprint(db: &Connection) -> rusqlite::Result<(i64, i64)> {
     db.query_row("SELECT count(*), coalesce(sum(number), 0) FROM t", [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-/// Whether a restored file holds the state of the application's database.
+/// Whether a restored file is the application's database, row by row.
 ///
 /// # Errors
-/// If it does not, or cannot be read.
+/// If it is not, or cannot be read.
 pub fn check_restored(path: &Path, db: &Connection) -> Result<()> {
-    let (found, expected) = (fingerprint(&Connection::open(path)?)?, fingerprint(db)?);
-    if found == expected {
+    same_content(&path.display().to_string(), &Connection::open(path)?, db)
+}
+
+/// Compares every row and the schema.
+fn same_content(name: &str, copy: &Connection, db: &Connection) -> Result<()> {
+    if Digest::of(copy)? == Digest::of(db)? {
         return Ok(());
     }
-    Err(format!("{} holds {found:?}, the database {expected:?}", path.display()).into())
+    let (found, expected) = (fingerprint(copy)?, fingerprint(db)?);
+    Err(format!("{name} is not the database: rows and sum are {found:?}, and {expected:?} there").into())
 }
 
 /// Adds rows that fill about a page each, `per_commit` in each transaction.
@@ -237,4 +258,24 @@ pub fn update(db: &Connection, noise: &mut Noise, rows: u64, count: u64, number:
     drop(update);
     db.execute_batch("COMMIT")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_with_one_other_body_is_not_the_database() {
+        let stage = Stage::new(Place::Directory).unwrap();
+        let db = stage.open().unwrap();
+        fill(&db, 20, 10).unwrap();
+        let copy = stage.folder().join("copy.db");
+        db.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+        check_restored(&copy, &db).unwrap();
+        let changed = Connection::open(&copy).unwrap();
+        changed.execute("UPDATE t SET body = zeroblob(length(body)) WHERE id = 7", []).unwrap();
+        drop(changed);
+        let told = check_restored(&copy, &db).unwrap_err().to_string();
+        assert!(told.contains("copy.db is not the database"), "{told}");
+    }
 }

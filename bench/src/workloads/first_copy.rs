@@ -14,6 +14,8 @@ pub fn play(contender: &Contender, place: Place, scale: Scale) -> Result<Figures
     fill(&db, scale.rows, 1000)?;
     let process = stage.replicate(contender)?;
     let meter = stage.meter_from_start();
-    stage.wait_for_content(&db)?;
-    Ok(stage.since(&meter, &process)?)
+    stage.wait_for_state(&db)?;
+    let figures = stage.since(&meter, &process)?;
+    stage.check_replica(&db)?;
+    Ok(figures)
 }

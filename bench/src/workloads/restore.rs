@@ -18,7 +18,7 @@ pub fn play(contender: &Contender, place: Place, scale: Scale) -> Result<Figures
     let writer =
         Contender { name: "ours", binary: contender.writer.clone(), writer: contender.writer.clone() };
     let process = stage.replicate(&writer)?;
-    stage.wait_for_content(&db)?;
+    stage.wait_for_state(&db)?;
     process.terminate(PATIENCE)?;
     let mut figures = Figures::default();
     for (name, arguments) in [("", &["-integrity-check", "none"][..]), (" by default", &[])] {

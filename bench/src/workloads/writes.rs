@@ -26,11 +26,13 @@ pub fn bulk(contender: &Contender, place: Place, scale: Scale) -> Result<Figures
     let db = stage.open()?;
     fill(&db, 10, 10)?;
     let process = stage.replicate(contender)?;
-    stage.wait_for_content(&db)?;
+    stage.wait_for_state(&db)?;
     let meter = stage.meter(&process)?;
     fill(&db, scale.rows, 200)?;
-    stage.wait_for_content(&db)?;
-    Ok(stage.since(&meter, &process)?)
+    stage.wait_for_state(&db)?;
+    let figures = stage.since(&meter, &process)?;
+    stage.check_replica(&db)?;
+    Ok(figures)
 }
 
 /// Fifty transactions a second, each changing twenty scattered rows, about twenty pages.
@@ -41,7 +43,7 @@ pub fn updates(contender: &Contender, place: Place, scale: Scale) -> Result<Figu
     fill(&db, rows, 1000)?;
     db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
     let process = stage.replicate(contender)?;
-    stage.wait_for_content(&db)?;
+    stage.wait_for_state(&db)?;
     let mut noise = Noise::new(11);
     let arrivals = stage.arrivals(LOOSE_LOOK)?;
     let meter = stage.meter(&process)?;
@@ -53,9 +55,10 @@ pub fn updates(contender: &Contender, place: Place, scale: Scale) -> Result<Figu
         let next = began + Duration::from_millis(20 * (tick + 1).min(u64::MAX / 20));
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
-    stage.wait_for_content(&db)?;
+    stage.wait_for_state(&db)?;
     let mut figures = stage.since(&meter, &process)?;
     figures.set_lags(&mut lag::of_commits(&*stage.site.store, &arrivals.seen(), &commits)?);
+    stage.check_replica(&db)?;
     Ok(figures)
 }
 
@@ -65,7 +68,7 @@ pub fn after_idle(contender: &Contender, place: Place, scale: Scale) -> Result<F
     let db = stage.open()?;
     fill(&db, 100, 100)?;
     let process = stage.replicate(contender)?;
-    stage.wait_for_content(&db)?;
+    stage.wait_for_state(&db)?;
     let arrivals = stage.arrivals(CLOSE_LOOK)?;
     let mut noise = Noise::new(13);
     let mut lags = Vec::new();

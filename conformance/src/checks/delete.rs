@@ -4,6 +4,7 @@ use http::Method;
 use s3s::crypto::{Checksum as _, Crc32};
 
 use super::Need::{Optional, Required, Setting};
+use super::address::PLAIN_PATH;
 use super::{Check, Complaint, Need, Probe, check, ensure};
 use crate::client::xml;
 
@@ -103,7 +104,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check!(
         "delete.batch-special-keys",
-        ONE_BY_ONE,
+        PLAIN_PATH,
         3,
         4,
         "keys with &, < and spaces are deleted in a batch",

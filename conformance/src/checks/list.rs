@@ -5,6 +5,7 @@ use http::Method;
 use tokio::time::Instant;
 
 use super::Need::{Optional, Required, Setting};
+use super::address::PLAIN_PATH;
 use super::{Check, Complaint, Probe, check, ensure};
 use crate::client::{Call, xml};
 
@@ -200,7 +201,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check!(
         "list.special-keys",
-        Required,
+        PLAIN_PATH,
         3,
         4,
         "keys with &, <, quotes and spaces are listed as they are",

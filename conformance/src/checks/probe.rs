@@ -48,6 +48,7 @@ pub struct Probe {
     note: Mutex<Option<String>>,
     uploads: Mutex<Vec<(String, String)>>,
     more_time: Mutex<Duration>,
+    left: Mutex<Vec<String>>,
     replicator: Option<PathBuf>,
 }
 
@@ -59,8 +60,26 @@ impl Probe {
             note: Mutex::default(),
             uploads: Mutex::default(),
             more_time: Mutex::default(),
+            left: Mutex::default(),
             replicator,
         }
+    }
+
+    /// The same client with other keys: those outside of this check's prefix, which the check itself has to clean up.
+    pub(super) fn within(&self, prefix: String) -> Self {
+        Self::new(self.client.clone(), prefix, None)
+    }
+
+    /// Says what the check wrote outside of its prefix and could not remove.
+    pub(super) fn leave(&self, what: impl Into<String>) {
+        self.left.lock().expect("no holder of the list panics").push(what.into());
+    }
+
+    /// What is left of everything that the check wrote, given what cleaning up its prefix found.
+    pub(super) fn left_behind(&self, cleaned: Result<(), String>) -> Option<String> {
+        let outside = self.left.lock().expect("no holder of the list panics").clone();
+        let left: Vec<String> = cleaned.err().into_iter().chain(outside).collect();
+        (!left.is_empty()).then(|| left.join("; "))
     }
 
     /// The client, for requests of an unusual form.

@@ -5,9 +5,10 @@ use http::Method;
 use s3s::crypto::{Checksum as _, Crc32};
 
 use super::Need::{Optional, Required, Setting};
+use super::address::absent_bucket;
 use super::probe::{content_md5, pattern};
 use super::{Check, Complaint, Probe, check, ensure};
-use crate::client::Signing;
+use crate::client::{Call, Signing};
 
 const PART: usize = 5 << 20;
 const NO_FRAMES: Need = Setting("nothing: the client must send plain bodies (checksums only when required)");
@@ -215,7 +216,7 @@ pub(super) const CHECKS: &[Check] = &[
     check!(
         "put.missing-bucket",
         Required,
-        1,
+        3,
         4,
         "a PUT into a bucket that does not exist is an error",
         "a deleted bucket must stop the acknowledgements",
@@ -406,9 +407,27 @@ async fn storage_class(probe: &Probe) -> Result<(), Complaint> {
 }
 
 async fn missing_bucket(probe: &Probe) -> Result<(), Complaint> {
+    let bucket = absent_bucket();
     let mut put = probe.call(Method::PUT, "object").body("x");
-    put.bucket = Some("no-such-bucket-0f8a7c31".to_owned());
-    let answer = probe.send(&put).await?;
-    ensure!(answer.status.is_client_error(), "PUT was answered {}", answer.describe());
+    put.bucket = Some(bucket.clone());
+    let answer = probe.send(&put).await;
+    if answer.as_ref().is_ok_and(|answer| answer.status.is_client_error()) {
+        return Ok(());
+    }
+    // An error of the server, or no answer, does not say that nothing came into being.
+    if let Err(Complaint(why)) = remove_bucket(probe, &bucket).await {
+        probe.leave(format!("the bucket {bucket}: {why}"));
+    }
+    Err(Complaint::new(format!("PUT was answered {}", answer?.describe())))
+}
+
+/// Removes the object and the bucket that came into being with it.
+async fn remove_bucket(probe: &Probe, bucket: &str) -> Result<(), Complaint> {
+    for mut call in [probe.call(Method::DELETE, "object"), Call::new(Method::DELETE, "")] {
+        call.bucket = Some(bucket.to_owned());
+        let answer = probe.send(&call).await?;
+        let gone = answer.status.is_success() || answer.status == 404;
+        ensure!(gone, "DELETE was answered {}", answer.describe());
+    }
     Ok(())
 }

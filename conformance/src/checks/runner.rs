@@ -185,7 +185,7 @@ async fn run_one(check: &'static Check, client: &Client, base: &str, options: &O
         ),
         declared: None,
         first_look: None,
-        left_behind: cleaned.err(),
+        left_behind: probe.left_behind(cleaned),
         millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         requests: after.requests - before.requests,
         bytes: after.bytes - before.bytes,

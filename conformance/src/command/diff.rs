@@ -8,7 +8,8 @@ use conformance::targets::{self, Entry};
 
 /// Sends the same random requests to two targets and shows where the answers differ.
 ///
-/// Exit code 0: only where declared in the first target's data. 30: elsewhere, too. 1: it could not be run.
+/// Exit code 0: only where declared in the first target's data. 30: elsewhere, too. 1: it could not be run, or nothing
+/// was asked.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// A name from `conformance targets`.
@@ -21,7 +22,7 @@ pub struct Arguments {
     /// Number of sequences.
     #[arg(long, value_name = "N", default_value_t = 40)]
     seeds: u64,
-    /// Requests in each.
+    /// Steps in each; a sequence ends early once the two hold different objects.
     #[arg(long, value_name = "N", default_value_t = 60)]
     steps: usize,
     /// Print JSON.
@@ -59,19 +60,25 @@ async fn compare(arguments: &Arguments) -> Result<ExitCode, String> {
     one.stop().await;
     other.stop().await;
     let found = found?;
-    let undeclared = found.iter().filter(|found| !left.differences.contains_key(&found.signature)).count();
+    if found.steps == 0 {
+        return Err("not a single step was asked for: see --seeds and --steps".to_owned());
+    }
+    let differences = &found.differences;
+    let undeclared =
+        differences.iter().filter(|found| !left.differences.contains_key(&found.signature)).count();
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&found).map_err(|error| error.to_string())?);
     } else {
-        for difference in &found {
+        for difference in differences {
             print(&left, difference);
         }
         println!(
-            "{} and {}: {} requests, {} differences, {undeclared} not declared",
+            "{} and {}: {} of {} steps, {} differences, {undeclared} not declared",
             left.name,
             right.name,
-            extent.seeds * extent.steps as u64,
-            found.len(),
+            found.steps,
+            extent.total(),
+            differences.len(),
         );
     }
     Ok(if undeclared == 0 { ExitCode::SUCCESS } else { ExitCode::from(30) })
@@ -83,7 +90,7 @@ fn print(left: &Entry, difference: &Difference) {
     match declared {
         Some(reason) => println!("    known: {reason}"),
         None => println!(
-            "    NOT DECLARED; seed {} request {}: {}\n    left:  {}\n    right: {}",
+            "    NOT DECLARED; seed {} step {}: {}\n    left:  {}\n    right: {}",
             difference.at.0, difference.at.1, difference.step, difference.left, difference.right
         ),
     }

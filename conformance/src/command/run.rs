@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Print the reports as JSON.
     #[arg(long)]
     json: bool,
-    /// Also write JUnit XML here.
+    /// Also write JUnit XML here; its failures are what makes the exit code 20, or 30 with --strict.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// Also keep each result here as <target>.json, for `conformance page`.
@@ -101,7 +101,7 @@ async fn run_all(arguments: &Arguments) -> Result<ExitCode, String> {
         println!("{}", serde_json::to_string_pretty(&verdicts).map_err(|error| error.to_string())?);
     }
     if let Some(file) = &arguments.junit {
-        write(file, &junit(&reports))?;
+        write(file, &junit(&reports, arguments.strict))?;
     }
     if failed > 0 {
         return Err(format!("{failed} of the targets could not be examined: see above"));

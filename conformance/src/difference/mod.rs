@@ -35,6 +35,15 @@ pub struct Difference {
     pub count: u64,
 }
 
+/// What a comparison found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Comparison {
+    /// Steps that both carried out. A sequence ends early once the two hold different objects.
+    pub steps: u64,
+    /// How the two differ, by signature.
+    pub differences: Vec<Difference>,
+}
+
 /// What to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent {
@@ -42,27 +51,37 @@ pub struct Extent {
     pub from: u64,
     /// Number of sequences.
     pub seeds: u64,
-    /// Requests in each.
+    /// Steps in each.
     pub steps: usize,
+}
+
+impl Extent {
+    /// Steps of all sequences, if none ends early.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.seeds.saturating_mul(self.steps as u64)
+    }
 }
 
 /// Sends the same sequences to both.
 ///
 /// # Errors
 /// If an endpoint cannot be used at all. Requests that get no answer are answers of their own.
-pub async fn compare(left: Target, right: Target, extent: Extent) -> Result<Vec<Difference>, String> {
+pub async fn compare(left: Target, right: Target, extent: Extent) -> Result<Comparison, String> {
     // On a file system an object cannot be a folder, too: it would differ in everything that follows.
     let is_files = |target: &Target| target.quirks.contains_key("address.object-and-directory");
     let keys = if is_files(&left) || is_files(&right) { &KEYS[1..] } else { &KEYS[..] };
     let (left, right) = (client(left).await?, client(right).await?);
     let run = system_clock()();
     let mut found: BTreeMap<String, Difference> = BTreeMap::new();
+    let mut performed = 0;
     for seed in extent.from..extent.from + extent.seeds {
         let prefix = |client: &Client| format!("{}{run:x}/{seed}/", client.target().prefix);
         let (mut a, mut b) =
             (Side::new(left.clone(), prefix(&left)), Side::new(right.clone(), prefix(&right)));
         for (index, step) in steps(seed, extent.steps, keys).into_iter().enumerate() {
             let (x, y) = futures::future::join(a.perform(&step), b.perform(&step)).await;
+            performed += 1;
             let differing: Vec<_> = signatures(&step, &x, &y);
             for (signature, left, right) in &differing {
                 let entry = found.entry(signature.clone()).or_insert_with(|| Difference {
@@ -75,15 +94,23 @@ pub async fn compare(left: Target, right: Target, extent: Extent) -> Result<Vec<
                 });
                 entry.count += 1;
             }
-            // From here on the two hold different objects, and everything would differ.
-            if step.writes() && !differing.is_empty() {
+            // Two refusals of different names change nothing. But once the two hold different objects, everything differs.
+            if step.writes() && !differing.is_empty() && !hold_the_same(&a, &b).await {
                 break;
             }
         }
         a.clean().await?;
         b.clean().await?;
     }
-    Ok(found.into_values().collect())
+    Ok(Comparison { steps: performed, differences: found.into_values().collect() })
+}
+
+/// Whether the two hold the same objects; what cannot be read counts as different.
+async fn hold_the_same(left: &Side, right: &Side) -> bool {
+    match futures::future::join(left.objects(), right.objects()).await {
+        (Ok(left), Ok(right)) => left == right,
+        _ => false,
+    }
 }
 
 /// What differs in two answers, with the differing values.
@@ -142,7 +169,8 @@ mod tests {
     #[tokio::test]
     async fn equal_servers_do_not_differ_and_are_left_empty() {
         let ((one, left), (_two, right)) = (serve(Dialect::default()).await, serve(Dialect::default()).await);
-        assert_eq!(compare(left, right, SHORT).await.unwrap(), []);
+        let equal = Comparison { steps: SHORT.total(), differences: Vec::new() };
+        assert_eq!(compare(left, right, SHORT).await.unwrap(), equal);
         assert!(one.server().traffic().total() > 400);
         let store = one.server().store();
         assert_eq!(store.list("conformance", "", crate::server::Moment::Latest).unwrap().count(), 0);
@@ -152,7 +180,8 @@ mod tests {
     async fn a_dialect_and_a_lie_are_told_apart_from_the_documentation() {
         let ignoring = Dialect { if_none_match: Conditions::Ignored, ..Dialect::default() };
         let ((_one, left), (_two, right)) = (serve(ignoring).await, serve(Dialect::default()).await);
-        let found = compare(left, right, SHORT).await.unwrap();
+        let Comparison { steps, differences: found } = compare(left, right, SHORT).await.unwrap();
+        assert!(steps < SHORT.total(), "the objects differ after the first such write");
         assert!(
             found
                 .iter()
@@ -170,8 +199,19 @@ mod tests {
                 if facts.verb == verb { Outcome::Lie(lie).into() } else { Fault::default() }
             }));
             // Cleaning up goes by listings, which lie here; what is left does not matter.
-            let found = compare(left, right, SHORT).await.unwrap();
+            let found = compare(left, right, SHORT).await.unwrap().differences;
             assert!(found.iter().any(|found| found.signature.starts_with(kind)), "{lie:?}: {found:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn refusals_of_different_names_end_no_sequence() {
+        let asked = |if_none_match| Dialect { if_none_match, ..Dialect::default() };
+        let (refusing, failing) = (asked(Conditions::Refused), asked(Conditions::AlwaysFails));
+        let ((_one, left), (_two, right)) = (serve(refusing).await, serve(failing).await);
+        let Comparison { steps, differences } = compare(left, right, SHORT).await.unwrap();
+        assert_eq!(steps, SHORT.total());
+        let names: Vec<_> = differences.iter().map(|found| found.signature.as_str()).collect();
+        assert_eq!(names, ["put if-none-match: status 501 NotImplemented / 412 PreconditionFailed"]);
     }
 }

@@ -226,6 +226,17 @@ impl Side {
         Ok(facts)
     }
 
+    /// What is stored: bytes and metadata of every key.
+    pub(super) async fn objects(&self) -> Result<BTreeMap<String, Facts>, Complaint> {
+        let mut objects = BTreeMap::new();
+        for name in self.probe.list("", 1000, 5).await? {
+            let mut facts = self.read(self.probe.call(Method::GET, &name)).await?;
+            facts.retain(|fact, _| ["body", "x-amz-meta-number"].contains(fact));
+            objects.insert(name, facts);
+        }
+        Ok(objects)
+    }
+
     /// Removes what the sequence left.
     pub(super) async fn clean(&self) -> Result<(), String> {
         for (key, id) in self.probe.take_uploads() {

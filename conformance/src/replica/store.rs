@@ -105,8 +105,7 @@ fn walk(folder: &Path, prefix: &str, objects: &mut Vec<Object>) -> io::Result<()
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let key = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        // A replicator at work renames and deletes: what has gone since is no error.
-        let Ok(facts) = entry.metadata() else { continue };
+        let Some(facts) = if_still_there(&entry.path(), entry.metadata())? else { continue };
         if facts.is_dir() {
             walk(&entry.path(), &format!("{key}/"), objects)?;
         } else {
@@ -120,6 +119,16 @@ fn walk(folder: &Path, prefix: &str, objects: &mut Vec<Object>) -> io::Result<()
         }
     }
     Ok(())
+}
+
+/// A replicator at work renames and deletes: what has gone since it was listed is no error. Anything else is one, since
+/// a listing without what could not be looked at would make a replica look whole.
+fn if_still_there<T>(path: &Path, looked: io::Result<T>) -> io::Result<Option<T>> {
+    match looked {
+        Ok(facts) => Ok(Some(facts)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+    }
 }
 
 /// A replica in a bucket of the embedded server, read without any request, now or at a moment of the past.
@@ -194,5 +203,15 @@ mod tests {
         let mut objects = Vec::new();
         walk(folder.path(), "", &mut objects).unwrap();
         assert!(objects.is_sorted() && objects.len() == 10, "{objects:?}");
+    }
+
+    #[test]
+    fn only_what_has_gone_is_left_out() {
+        let looked = |kind: io::ErrorKind| if_still_there::<()>(Path::new("ltx/0"), Err(kind.into()));
+        assert_eq!(if_still_there(Path::new("ltx/0"), Ok(7)).unwrap(), Some(7));
+        assert_eq!(looked(io::ErrorKind::NotFound).unwrap(), None);
+        let refused = looked(io::ErrorKind::PermissionDenied).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        assert!(refused.to_string().starts_with("ltx/0: "), "{refused}");
     }
 }

@@ -1,10 +1,10 @@
 //! What a run leaves behind: nothing, or a report of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use conformance::checks::{self, Options};
 use conformance::server::{
-    ErrorAnswer, Fault, Moment, Outcome, RequestFacts, Server, Settings, Verb, system_clock,
+    ErrorAnswer, Fault, Loopback, Moment, Outcome, RequestFacts, Server, Settings, Verb, system_clock,
 };
 use conformance::targets::Target;
 use conformance::verdict;
@@ -64,4 +64,73 @@ async fn the_key_outside_of_the_prefix_goes_although_it_cannot_be_read() {
     assert!(store.log().iter().any(|event| event.key.starts_with('/')), "it was written");
     let left: Vec<_> = store.list("conformance", "", Moment::Latest).unwrap().map(|(key, ..)| key).collect();
     assert_eq!(left, [""; 0]);
+}
+
+#[tokio::test]
+async fn versions_of_the_key_outside_of_the_prefix_are_asked_for() {
+    let queries = Arc::new(Mutex::new(Vec::new()));
+    let seen = queries.clone();
+    let noting = move |request: &RequestFacts| {
+        seen.lock().unwrap().push(request.query.clone());
+        Fault::default()
+    };
+    let (_, outcome) = ran(noting, "address.leading-slash").await;
+    assert!(outcome.passed, "{:?}", outcome.detail);
+    let queries = queries.lock().unwrap();
+    let asked = |query: &&String| query.contains("versions") && query.contains("prefix=%2Fsuite%2F");
+    assert!(queries.iter().any(|query| asked(&query)), "{queries:?}");
+}
+
+/// A server where a bucket comes into being with the first PUT, and the deletion of one is answered with this status.
+async fn with_buckets_that_appear(deleted: u16) -> Loopback {
+    let server = Server::new(Settings::new(system_clock()));
+    let itself = server.clone();
+    let eager = move |request: &RequestFacts| {
+        let foreign = request.bucket.as_ref().filter(|name| *name != "conformance");
+        match (request.verb, foreign) {
+            (Verb::PutObject, Some(name)) => itself.create_bucket(name),
+            (Verb::Other, Some(_)) => return refuse(deleted, "AccessDenied"),
+            _ => {}
+        }
+        Fault::default()
+    };
+    server.set_faults(Arc::new(eager));
+    server.start_loopback().await.expect("a free port")
+}
+
+async fn missing_buckets(loopback: &Loopback) -> Vec<verdict::Outcome> {
+    let target = Target::local("eager", &loopback.endpoint(), "access", "secret");
+    let only = ["address.missing-bucket", "put.missing-bucket"].map(str::to_owned).to_vec();
+    let options = Options { only, ..Options::default() };
+    checks::run(target, &options).await.expect("it is there").outcomes
+}
+
+/// Names of the buckets that appeared.
+fn appeared(loopback: &Loopback) -> Vec<String> {
+    let store = loopback.server().store();
+    store.buckets().filter(|name| *name != "conformance").map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_bucket_that_a_check_brought_into_being_goes_with_its_object() {
+    let loopback = with_buckets_that_appear(200).await;
+    let outcomes = missing_buckets(&loopback).await;
+    assert!(outcomes[0].passed && !outcomes[1].passed, "{outcomes:?}");
+    assert_eq!(outcomes[1].left_behind, None);
+    let names = appeared(&loopback);
+    let store = loopback.server().store();
+    assert_eq!(names.len(), 1);
+    assert_eq!(store.list(&names[0], "", Moment::Latest).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_bucket_that_stays_is_named_and_disturbs_no_later_run() {
+    let loopback = with_buckets_that_appear(403).await;
+    let first = missing_buckets(&loopback).await;
+    let names = appeared(&loopback);
+    let left = first[1].left_behind.as_ref().unwrap();
+    assert!(left.contains(&names[0]) && left.contains("403 AccessDenied"), "{left}");
+    let second = missing_buckets(&loopback).await;
+    assert!(second[0].passed, "{:?}", second[0].detail);
+    assert_eq!(appeared(&loopback).len(), 2);
 }
