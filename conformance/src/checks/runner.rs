@@ -113,7 +113,7 @@ pub async fn run(target: Target, options: &Options) -> Result<Report, String> {
     let mut outcomes = Vec::new();
     for check in options.checks() {
         let mut outcome = run_one(check, &client, &base, options).await;
-        outcome.declared = quirks.get(check.id).cloned();
+        outcome.declare(quirks.get(check.id).map(String::as_str));
         outcomes.push(outcome);
     }
     let spent = client.spent();
