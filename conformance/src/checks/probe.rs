@@ -7,22 +7,43 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 
+use super::work::Work;
 use crate::client::{Answer, Call, Client, ClientError, Repeat, xml};
 
 /// Why a check failed, for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint(pub String);
+pub struct Complaint(pub String, pub Reason);
+
+/// What kind of complaint it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// What was found is wrong.
+    Wrong,
+    /// Something took too long, for which a busy machine may be to blame.
+    Late,
+}
 
 impl Complaint {
     /// A complaint.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(text.into(), Reason::Wrong)
+    }
+
+    /// A complaint about time alone, where waiting longer might have helped.
+    pub fn late(text: impl Into<String>) -> Self {
+        Self(text.into(), Reason::Late)
+    }
+
+    /// The same complaint where being late is itself the fault.
+    #[must_use]
+    pub fn in_earnest(self) -> Self {
+        Self(self.0, Reason::Wrong)
     }
 }
 
 impl From<ClientError> for Complaint {
     fn from(error: ClientError) -> Self {
-        Self(error.to_string())
+        Self::new(error.to_string())
     }
 }
 
@@ -49,6 +70,7 @@ pub struct Probe {
     uploads: Mutex<Vec<(String, String)>>,
     more_time: Mutex<Duration>,
     replicator: Option<PathBuf>,
+    work: Work,
 }
 
 impl Probe {
@@ -60,6 +82,7 @@ impl Probe {
             uploads: Mutex::default(),
             more_time: Mutex::default(),
             replicator,
+            work: Work::default(),
         }
     }
 
@@ -71,6 +94,11 @@ impl Probe {
     /// The binary of the replicator; there for checks that need it.
     pub fn replicator(&self) -> Option<&Path> {
         self.replicator.as_deref()
+    }
+
+    /// What this check runs on a thread of its own.
+    pub(super) fn work(&self) -> &Work {
+        &self.work
     }
 
     /// A full key under this check's prefix.

@@ -150,7 +150,7 @@ fn chosen(names: &[String]) -> Result<Vec<Entry>, String> {
 /// What is to be run, with the replicator's binary if any check needs it.
 fn options(arguments: &Arguments) -> Result<Options, String> {
     let mut options =
-        Options { only: arguments.only.clone(), skip: arguments.skip.clone(), replicator: None };
+        Options { only: arguments.only.clone(), skip: arguments.skip.clone(), ..Options::default() };
     let named = arguments
         .replicator
         .clone()

@@ -54,6 +54,9 @@ pub struct Outcome {
     pub passed: bool,
     /// Complaint of a failed check, figure of a passed one.
     pub detail: Option<String>,
+    /// It failed only by taking too long, for which a busy machine may be to blame.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_late: bool,
     /// What to set, if it failed and a setting helps.
     pub advice: Option<String>,
     /// Reason for which the target is known to fail this check.
@@ -89,11 +92,10 @@ impl Outcome {
     }
 
     /// Whether a result that nobody declared deserves a second look: a busy machine is late, and a server may stumble.
-    /// Not what the replicator's own run found to be wrong.
+    /// Not what the replicator's own run found to be wrong, a replicator that hangs included.
     #[must_use]
     pub fn may_be_chance(&self) -> bool {
-        let is_late = self.detail.as_ref().is_some_and(|detail| detail.contains(" within "));
-        self.is_surprise() && (is_late || !self.id.starts_with("replica."))
+        self.is_surprise() && (self.is_late || !self.id.starts_with("replica."))
     }
 
     /// Word for tables: `pass`, `quirk` (failed as declared), `fail`.
@@ -199,7 +201,11 @@ mod tests {
             ..outcome(id, Meaning::Required, false)
         };
         assert!(found("put.small", "500 where 200 was wanted").may_be_chance());
-        assert!(found("replica.every-state", "no upload within 10s").may_be_chance());
+        let late = Outcome { is_late: true, ..found("replica.every-state", "no upload within 10s") };
+        assert!(late.may_be_chance());
+        for hangs in ["no word of a second writer within 60s", "replicator did not end within 60s"] {
+            assert!(!found("replica.two-writers", hangs).may_be_chance(), "{hangs}");
+        }
         assert!(!found("replica.every-state", "the restore is of state 3, not 4").may_be_chance());
         let known = Outcome { declared: Some("known".to_owned()), ..found("put.small", "500") };
         assert!(!known.may_be_chance(), "as declared");
@@ -213,6 +219,7 @@ mod tests {
             meaning,
             passed,
             detail: (!passed).then(|| "it did <not>".to_owned()),
+            is_late: false,
             advice: (!passed && meaning == Meaning::Setting).then(|| "a-setting: true".to_owned()),
             declared: None,
             first_look: None,

@@ -1,7 +1,7 @@
 //! Two replicators of two databases on one replica.
 
 use super::super::{Complaint, ensure};
-use super::rig::{PATIENCE, Rig, last_line, wait_for_seq, wait_until, whole};
+use super::rig::{App, PATIENCE, Rig, last_line, whole};
 use crate::process::Process;
 use crate::workload::History;
 
@@ -17,13 +17,9 @@ pub(super) fn two_writers(rig: &Rig) -> Result<(), Complaint> {
     let mut second = rig.app("second", SECOND, &mut history)?;
     let first_daemon = first.replicate(&site, &[])?;
     first.work(5, &mut history)?;
-    wait_for_seq(&site, first.seq())?;
+    rig.wait_for_seq(&site, first.seq())?;
     let second_daemon = second.replicate(&site, &[])?;
-    wait_until("word of a second writer", || {
-        first.work(2, &mut history)?;
-        second.work(2, &mut history)?;
-        Ok(first.log().contains(LOST) || second.log().contains(LOST))
-    })?;
+    notice(rig, &mut first, &mut second, &mut history)?;
     let ended = |daemon: Process| daemon.terminate(PATIENCE).map(|status| status.success());
     let (first_holds, second_holds) = (ended(first_daemon)?, ended(second_daemon)?);
     ensure!(!(first_holds && second_holds), "both ended with exit code 0");
@@ -37,6 +33,17 @@ pub(super) fn two_writers(rig: &Rig) -> Result<(), Complaint> {
     Ok(())
 }
 
+/// Lets both work until one of them says that it has found the other. That they do not is the fault that is looked for,
+/// and never the machine's.
+fn notice(rig: &Rig, first: &mut App, second: &mut App, history: &mut History) -> Result<(), Complaint> {
+    let noticed = rig.wait_until("word of a second writer", || {
+        first.work(2, history)?;
+        second.work(2, history)?;
+        Ok(first.log().contains(LOST) || second.log().contains(LOST))
+    });
+    noticed.map_err(Complaint::in_earnest)
+}
+
 /// The one complaint that may be declared of a store without conditions; see [`crate::verdict::Outcome::declare`].
 fn untrue_success(at: u64, held: u64, said: &str) -> Complaint {
     Complaint::new(format!("a writer ended with exit code 0 at state {at}, the replica holds {held}: {said}"))
@@ -44,9 +51,33 @@ fn untrue_success(at: u64, held: u64, said: &str) -> Complaint {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::super::Reason;
+    use super::super::super::work::Stop;
     use super::*;
-    use crate::targets::catalogue;
+    use crate::client::{Budget, Client};
+    use crate::targets::{Target, catalogue};
     use crate::verdict::covers;
+
+    #[test]
+    fn writers_that_do_not_notice_each_other_are_not_called_late() {
+        let target = Target::local("nobody", "http://127.0.0.1:1", "a", "s");
+        let client = Client::new(Arc::new(target), Arc::new(Budget::new(1, 1))).unwrap();
+        let mut rig = Rig::new(client, "p/".to_owned(), PathBuf::new(), Stop::default()).unwrap();
+        rig.patience = Duration::from_millis(10);
+        let mut history = History::new();
+        let (mut first, mut second) =
+            (rig.app("first", 1, &mut history).unwrap(), rig.app("second", SECOND, &mut history).unwrap());
+        let found = notice(&rig, &mut first, &mut second, &mut history).unwrap_err();
+        assert_eq!(found, Complaint::new("no word of a second writer within 10ms"));
+        let elsewhere = rig.wait_until("state", || Ok(false)).unwrap_err();
+        assert_eq!(elsewhere.1, Reason::Late);
+        let hangs = std::io::Error::new(std::io::ErrorKind::TimedOut, "it did not end within 60s");
+        assert_eq!(Complaint::from(hangs).1, Reason::Wrong);
+    }
 
     #[test]
     fn nothing_but_an_untrue_success_is_declared_of_any_target() {
@@ -55,7 +86,10 @@ mod tests {
         let reasons: Vec<_> = declared.collect();
         assert!(!reasons.is_empty());
         for reason in reasons {
-            assert!(reason.starts_with("sometimes") && covers(reason, &untrue_success(2, 1, "").0), "{reason}");
+            assert!(
+                reason.starts_with("sometimes") && covers(reason, &untrue_success(2, 1, "").0),
+                "{reason}"
+            );
             for other in ["the replica is not whole: None", "both ended with exit code 0", "a panic"] {
                 assert!(!covers(reason, other), "{reason}");
             }
