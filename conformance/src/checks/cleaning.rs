@@ -108,7 +108,7 @@ fn nothing_left(
 type Version = (String, String);
 
 /// Where a bucket keeps versions, a deletion hides an object and removes nothing. A store without versions refuses the
-/// question, or answers with a listing that names none.
+/// question, or answers with a listing that names none; one that has named versions to the client has some to list.
 async fn delete_versions(probe: &Probe) -> Result<(), Complaint> {
     let versions = list_versions(probe).await?;
     if versions.is_empty() {
@@ -132,7 +132,12 @@ async fn delete_versions(probe: &Probe) -> Result<(), Complaint> {
 
 async fn list_versions(probe: &Probe) -> Result<Vec<Version>, Complaint> {
     let call = Call::new(Method::GET, "").query("versions", "").query("prefix", probe.key(""));
-    Ok(list_pages(probe, &call, &VERSIONS).await?.unwrap_or_default())
+    match list_pages(probe, &call, &VERSIONS).await? {
+        Err(refusal) if probe.client().keeps_versions() => {
+            Err(Complaint::new(format!("the bucket keeps versions, and does not list them: {refusal}")))
+        }
+        versions => Ok(versions.unwrap_or_default()),
+    }
 }
 
 /// What a listing that is not of objects calls the second half of each entry, and the way to the next page: the query

@@ -61,10 +61,7 @@ impl S3 {
     /// # Errors
     /// If no runtime can be started.
     pub fn below(client: &Client, path: &str) -> Result<Self, Defect> {
-        let target = client.target().clone();
-        // Connections belong to the runtime that made them, so it gets a client of its own.
-        let own =
-            Client::new(Arc::new(target), client.budget()).map_err(|error| Defect::new(error.to_string()))?;
+        let own = client.with_own_connections().map_err(|error| Defect::new(error.to_string()))?;
         let own = own.with_limits(Limits::OBJECT);
         let path = path.trim_matches('/');
         let prefix = format!("{path}/");
