@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::{Complaint, ensure};
-use super::rig::{Rig, last_line, pause, whole};
+use super::rig::{Rig, committed_throughout, last_line, pause, whole};
 use crate::compare;
 use crate::replica::Replica;
 use crate::workload::History;
@@ -62,7 +62,7 @@ pub(super) fn kill_and_restore(rig: &Rig) -> Result<(), Complaint> {
     app.work(15, &mut history)?;
     app.end(daemon)?;
     rig.restored(&site, &[], &history, history.committed())?;
-    whole(&site).map(drop)
+    committed_throughout(&*site.store, &history)
 }
 
 pub(super) fn endpoint_in_environment(rig: &Rig) -> Result<(), Complaint> {

@@ -1,7 +1,7 @@
 //! Levels, snapshots and retention, in fractions of a second instead of hours.
 
 use super::super::{Complaint, ensure};
-use super::rig::{App, Rig, files, whole};
+use super::rig::{App, Rig, committed_throughout, files, whole};
 use crate::replica::Replica;
 use crate::site::Site;
 use crate::workload::History;
@@ -40,7 +40,7 @@ pub(super) fn compaction(rig: &Rig) -> Result<(), Complaint> {
     })?;
     app.end(daemon)?;
     // The report compares every merged file with the finest ones that lead to the same state.
-    whole(&site)?;
+    committed_throughout(&*site.store, &history)?;
     rig.restored(&site, &[], &history, history.committed()).map(drop)
 }
 

@@ -12,7 +12,7 @@ use super::super::{Complaint, ensure};
 use crate::client::Client;
 use crate::compare::{self, State};
 use crate::process::{self, Finished, Process};
-use crate::replica::{Replica, Report};
+use crate::replica::{Replica, Report, Store};
 use crate::site::Site;
 use crate::witness::{Dialect, Replicator, Settings as Replication};
 use crate::workload::{self, Action, History, Workload};
@@ -216,9 +216,25 @@ impl App {
 
 /// The verdict of the independent decoders, which must be good.
 pub(super) fn whole(site: &Site) -> Result<Report, Complaint> {
-    let report = Replica::read(&*site.store)?.report();
+    whole_report(&Replica::read(&*site.store)?)
+}
+
+fn whole_report(replica: &Replica<'_>) -> Result<Report, Complaint> {
+    let report = replica.report();
     ensure!(report.whole, "the replica is not whole: {:?}", report.problems.first());
     Ok(report)
+}
+
+/// The same, and every state in turn must be one that was committed: pages of somebody else between sound states are
+/// gone from the newest one as soon as a full copy follows.
+pub(super) fn committed_throughout(store: &dyn Store, history: &History) -> Result<(), Complaint> {
+    let replica = Replica::read(store)?;
+    whole_report(&replica)?;
+    for (txid, image) in replica.images() {
+        compare::judge_image(&image?.bytes, history, 0)
+            .map_err(|wrong| Complaint::new(format!("state {txid:016x}: {wrong}")))?;
+    }
+    Ok(())
 }
 
 /// Files of a level.
@@ -234,3 +250,6 @@ pub(super) fn pause(time: Duration) {
 pub(super) fn last_line(output: &str) -> &str {
     output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it printed nothing")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Two replicators of two databases on one replica.
 
 use super::super::{Complaint, ensure};
-use super::rig::{App, PATIENCE, Rig, last_line, whole};
+use super::rig::{App, PATIENCE, Rig, committed_throughout, last_line};
 use crate::process::Process;
 use crate::workload::History;
 
@@ -23,7 +23,7 @@ pub(super) fn two_writers(rig: &Rig) -> Result<(), Complaint> {
     let ended = |daemon: Process| daemon.terminate(PATIENCE).map(|status| status.success());
     let (first_holds, second_holds) = (ended(first_daemon)?, ended(second_daemon)?);
     ensure!(!(first_holds && second_holds), "both ended with exit code 0");
-    whole(&site)?;
+    committed_throughout(&*site.store, &history)?;
     let state = rig.restored(&site, &[], &history, 0)?;
     for (holds, app) in [(first_holds, &first), (second_holds, &second)] {
         if holds && state.seq != app.seq() {
