@@ -266,6 +266,13 @@ mod tests {
     }
 
     #[test]
+    fn tigris_is_asked_for_consistency() {
+        let store =
+            S3::open("s3://b/app?endpoint=http://t3.storage.dev", |_| Some("key".to_owned())).unwrap();
+        assert_eq!(store.client.target().headers["x-tigris-consistent"], "true");
+    }
+
+    #[test]
     fn a_path_in_any_spelling_leads_to_the_replica_and_an_empty_one_is_named() {
         let mut site = Site::embedded().unwrap();
         fill(&open(&site).unwrap());
