@@ -78,21 +78,21 @@ async fn the_key_outside_of_the_prefix_goes_although_it_cannot_be_read() {
 fn versioned(request: &Request<Incoming>, version: &str) -> Response<Full<Bytes>> {
     let (query, is_of_bucket) =
         (request.uri().query().unwrap_or(""), request.uri().path().ends_with("/bucket"));
-    let (status, body) = match request.method() {
-        &Method::GET if query.contains("versions") => (403, "<Error><Code>AccessDenied</Code></Error>"),
-        &Method::GET if is_of_bucket => {
+    let (status, body) = match *request.method() {
+        Method::GET if query.contains("versions") => (403, "<Error><Code>AccessDenied</Code></Error>"),
+        Method::GET if is_of_bucket => {
             (200, "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
         }
         _ => (200, "x"),
     };
     let answer = Response::builder().status(status).header("etag", "\"e\"");
     let answer = if is_of_bucket { answer } else { answer.header("x-amz-version-id", version) };
-    answer.body(Full::from(body)).unwrap()
+    answer.body(Full::from(body)).expect("these headers are legal")
 }
 
 async fn ran_on_versioned(version: &'static str) -> verdict::Outcome {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
     let serving = tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let service =
@@ -105,9 +105,9 @@ async fn ran_on_versioned(version: &'static str) -> verdict::Outcome {
     let mut target = Target::local("versioned", &endpoint, "access", "secret");
     target.bucket = "bucket".to_owned();
     let options = Options { only: vec!["put.one-byte".to_owned()], ..Options::default() };
-    let report = checks::run(target, &options).await.unwrap();
+    let report = checks::run(target, &options).await.expect("it is there");
     serving.abort();
-    report.outcomes.into_iter().next().unwrap()
+    report.outcomes.into_iter().next().expect("the check exists")
 }
 
 #[tokio::test]
