@@ -17,17 +17,41 @@ const PAGES: usize = 5;
 ///
 /// # Errors
 /// What is left, for a person.
-pub(super) async fn clean(probe: &Probe) -> Result<(), String> {
-    for (key, id) in probe.take_uploads() {
+pub(super) async fn clean(probe: &Probe) -> Result<(), Complaint> {
+    // Versions: those that a bucket keeps of what was deleted, and of what was not.
+    let left = [abort_uploads(probe).await, delete_objects(probe).await, delete_versions(probe).await];
+    let left: Vec<_> = left.into_iter().filter_map(Result::err).map(|complaint| complaint.0).collect();
+    if left.is_empty() { Ok(()) } else { Err(Complaint::new(left.join("; "))) }
+}
+
+/// Uploads that the check began, then those that others began for it: a replicator that was killed, an SDK.
+async fn abort_uploads(probe: &Probe) -> Result<(), Complaint> {
+    for upload in probe.take_uploads() {
         // Completed and aborted ones answer 404, which is as good.
-        let _ = probe.client().send(&Call::new(Method::DELETE, &key).query("uploadId", id)).await;
+        let _ = probe.send(&abort_call(&upload)).await;
     }
-    let objects = delete_objects(probe).await.map_err(|complaint| complaint.0);
-    // Those that a versioned bucket keeps of what was deleted, and of what was not.
-    let versions = delete_versions(probe).await.map_err(|complaint| complaint.0);
-    match (objects, versions) {
-        (Err(one), Err(other)) => Err(format!("{one}; {other}")),
-        (objects, versions) => objects.and(versions),
+    let uploads = list_uploads(probe).await?;
+    let refusal = one_by_one(probe, uploads.iter().map(abort_call).collect()).await?;
+    let left: Vec<_> =
+        uploads.into_iter().map(|(key, id)| format!("{} upload {id}", probe.own(&key))).collect();
+    // An upload that is gone may still be listed, so that the answers are what counts.
+    if refusal.is_none() { Ok(()) } else { nothing_left(probe, "uploads", &left, refusal) }
+}
+
+fn abort_call((key, id): &(String, String)) -> Call {
+    Call::new(Method::DELETE, key).query("uploadId", id)
+}
+
+/// Key, in full, and id of each unfinished upload below the prefix. What a store does not list matters only where some
+/// may be left.
+async fn list_uploads(probe: &Probe) -> Result<Vec<(String, String)>, Complaint> {
+    let call = Call::new(Method::GET, "").query("uploads", "").query("prefix", probe.key(""));
+    let uploads = list_pages(probe, &call, &UPLOADS).await?;
+    match uploads {
+        Err(refusal) if probe.work().is_in_doubt() => {
+            Err(Complaint::new(format!("uploads may be left, and are not listed: {refusal}")))
+        }
+        uploads => Ok(uploads.unwrap_or_default()),
     }
 }
 
@@ -84,7 +108,7 @@ fn nothing_left(
 type Version = (String, String);
 
 /// Where a bucket keeps versions, a deletion hides an object and removes nothing. A store without versions refuses the
-/// question, or answers with a listing that names none.
+/// question, or answers with a listing that names none; one that has named versions to the client has some to list.
 async fn delete_versions(probe: &Probe) -> Result<(), Complaint> {
     let versions = list_versions(probe).await?;
     if versions.is_empty() {
@@ -107,41 +131,68 @@ async fn delete_versions(probe: &Probe) -> Result<(), Complaint> {
 }
 
 async fn list_versions(probe: &Probe) -> Result<Vec<Version>, Complaint> {
-    let mut versions = Vec::new();
+    let call = Call::new(Method::GET, "").query("versions", "").query("prefix", probe.key(""));
+    match list_pages(probe, &call, &VERSIONS).await? {
+        Err(refusal) if probe.client().keeps_versions() => {
+            Err(Complaint::new(format!("the bucket keeps versions, and does not list them: {refusal}")))
+        }
+        versions => Ok(versions.unwrap_or_default()),
+    }
+}
+
+/// What a listing that is not of objects calls the second half of each entry, and the way to the next page: the query
+/// and the element of each marker.
+struct Listed {
+    id: &'static str,
+    markers: [(&'static str, &'static str); 2],
+}
+
+const VERSIONS: Listed = Listed {
+    id: "VersionId",
+    markers: [("key-marker", "NextKeyMarker"), ("version-id-marker", "NextVersionIdMarker")],
+};
+const UPLOADS: Listed = Listed {
+    id: "UploadId",
+    markers: [("key-marker", "NextKeyMarker"), ("upload-id-marker", "NextUploadIdMarker")],
+};
+
+/// Key, in full, and id of each entry below the prefix; the answer, if it is a refusal.
+async fn list_pages(
+    probe: &Probe,
+    call: &Call,
+    listed: &Listed,
+) -> Result<Result<Vec<(String, String)>, String>, Complaint> {
+    let mut entries = Vec::new();
     let mut markers: Vec<(&str, String)> = Vec::new();
     for _ in 0..PAGES {
-        let mut call = Call::new(Method::GET, "").query("versions", "").query("prefix", probe.key(""));
-        for (name, value) in &markers {
-            call = call.query(name, value);
-        }
-        let answer = probe.send(&call).await?;
+        let page = markers.iter().fold(call.clone(), |call, (name, value)| call.query(name, value));
+        let answer = probe.send(&page).await?;
         if answer.status != 200 {
-            return Ok(versions);
+            return Ok(Err(answer.describe()));
         }
         let text = answer.text();
-        versions.extend(versions_in(&text).into_iter().filter(|(key, _)| key.starts_with(&probe.key(""))));
-        markers = next_markers(&text);
+        entries
+            .extend(entries_in(&text, listed).into_iter().filter(|(key, _)| key.starts_with(&probe.key(""))));
+        markers = next_markers(&text, listed);
         if markers.is_empty() {
             break;
         }
     }
-    Ok(versions)
+    Ok(Ok(entries))
 }
 
-/// Every `<Version>` and `<DeleteMarker>` has one key and one version, and nothing else has.
-fn versions_in(text: &str) -> Vec<Version> {
-    xml::all(text, "Key").into_iter().zip(xml::all(text, "VersionId")).collect()
+/// Every entry (`<Version>`, `<DeleteMarker>`, `<Upload>`) has one key and one id, and nothing else has.
+fn entries_in(text: &str, listed: &Listed) -> Vec<(String, String)> {
+    xml::all(text, "Key").into_iter().zip(xml::all(text, listed.id)).collect()
 }
 
 /// Where the next page begins; nothing after the last.
-fn next_markers(text: &str) -> Vec<(&'static str, String)> {
+fn next_markers(text: &str, listed: &Listed) -> Vec<(&'static str, String)> {
     if xml::first(text, "IsTruncated").is_none_or(|flag| flag != "true") {
         return Vec::new();
     }
-    [("key-marker", "NextKeyMarker"), ("version-id-marker", "NextVersionIdMarker")]
-        .into_iter()
-        .filter_map(|(query, element)| Some((query, xml::first(text, element)?)))
-        .collect()
+    let markers = listed.markers.into_iter();
+    markers.filter_map(|(query, element)| Some((query, xml::first(text, element)?))).collect()
 }
 
 fn batch_of_versions(versions: &[Version]) -> Call {
@@ -165,19 +216,22 @@ mod tests {
             <NextKeyMarker>p/b</NextKeyMarker><NextVersionIdMarker>v3</NextVersionIdMarker>\
             <Version><Key>p/a&amp;</Key><VersionId>v1</VersionId><IsLatest>false</IsLatest></Version>\
             <DeleteMarker><Key>p/b</Key><VersionId>v3</VersionId></DeleteMarker></ListVersionsResult>";
-        let versions = versions_in(text);
+        let versions = entries_in(text, &VERSIONS);
         assert_eq!(versions, [("p/a&", "v1"), ("p/b", "v3")].map(|(key, id)| (key.into(), id.into())));
-        let markers = next_markers(text);
+        let markers = next_markers(text, &VERSIONS);
         assert_eq!(markers, [("key-marker", "p/b".into()), ("version-id-marker", "v3".into())]);
         assert!(
-            next_markers("<R><IsTruncated>false</IsTruncated><NextKeyMarker>b</NextKeyMarker></R>")
-                .is_empty()
+            next_markers(
+                "<R><IsTruncated>false</IsTruncated><NextKeyMarker>b</NextKeyMarker></R>",
+                &VERSIONS
+            )
+            .is_empty()
         );
         let body = batch_of_versions(&versions).body;
         let wanted = "<Object><Key>p/a&amp;</Key><VersionId>v1</VersionId></Object>";
         assert!(String::from_utf8_lossy(&body).contains(wanted));
         // What a store without versions may answer.
         let plain = "<ListBucketResult><Contents><Key>p/a</Key></Contents></ListBucketResult>";
-        assert!(versions_in(plain).is_empty());
+        assert!(entries_in(plain, &VERSIONS).is_empty());
     }
 }

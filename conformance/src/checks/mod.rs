@@ -19,11 +19,12 @@ mod put;
 mod replica;
 mod runner;
 mod sdk;
+mod work;
 
 use std::future::Future;
 use std::pin::Pin;
 
-pub use self::probe::{Complaint, Probe};
+pub use self::probe::{Complaint, Probe, Reason};
 pub use self::runner::{Ceiling, Options, ceiling, run};
 pub use crate::verdict::Report;
 

@@ -7,22 +7,43 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 
+use super::work::Work;
 use crate::client::{Answer, Call, Client, ClientError, Repeat, xml};
 
 /// Why a check failed, for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint(pub String);
+pub struct Complaint(pub String, pub Reason);
+
+/// What kind of complaint it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// What was found is wrong.
+    Wrong,
+    /// Something took too long, for which a busy machine may be to blame.
+    Late,
+}
 
 impl Complaint {
     /// A complaint.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(text.into(), Reason::Wrong)
+    }
+
+    /// A complaint about time alone, where waiting longer might have helped.
+    pub fn late(text: impl Into<String>) -> Self {
+        Self(text.into(), Reason::Late)
+    }
+
+    /// The same complaint where being late is itself the fault.
+    #[must_use]
+    pub fn in_earnest(self) -> Self {
+        Self(self.0, Reason::Wrong)
     }
 }
 
 impl From<ClientError> for Complaint {
     fn from(error: ClientError) -> Self {
-        Self(error.to_string())
+        Self::new(error.to_string())
     }
 }
 
@@ -50,6 +71,7 @@ pub struct Probe {
     more_time: Mutex<Duration>,
     left: Mutex<Vec<String>>,
     replicator: Option<PathBuf>,
+    work: Work,
 }
 
 impl Probe {
@@ -62,6 +84,7 @@ impl Probe {
             more_time: Mutex::default(),
             left: Mutex::default(),
             replicator,
+            work: Work::default(),
         }
     }
 
@@ -75,10 +98,10 @@ impl Probe {
         self.left.lock().expect("no holder of the list panics").push(what.into());
     }
 
-    /// What is left of everything that the check wrote, given what cleaning up its prefix found.
-    pub(super) fn left_behind(&self, cleaned: Result<(), String>) -> Option<String> {
+    /// What is left of everything that the check wrote: `below` its prefix, and elsewhere.
+    pub(super) fn left_behind(&self, below: Vec<String>) -> Option<String> {
         let outside = self.left.lock().expect("no holder of the list panics").clone();
-        let left: Vec<String> = cleaned.err().into_iter().chain(outside).collect();
+        let left = [below, outside].concat();
         (!left.is_empty()).then(|| left.join("; "))
     }
 
@@ -90,6 +113,11 @@ impl Probe {
     /// The binary of the replicator; there for checks that need it.
     pub fn replicator(&self) -> Option<&Path> {
         self.replicator.as_deref()
+    }
+
+    /// What this check runs on a thread of its own.
+    pub(super) fn work(&self) -> &Work {
+        &self.work
     }
 
     /// A full key under this check's prefix.

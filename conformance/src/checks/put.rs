@@ -415,7 +415,7 @@ async fn missing_bucket(probe: &Probe) -> Result<(), Complaint> {
         return Ok(());
     }
     // An error of the server, or no answer, does not say that nothing came into being.
-    if let Err(Complaint(why)) = remove_bucket(probe, &bucket).await {
+    if let Err(Complaint(why, _)) = remove_bucket(probe, &bucket).await {
         probe.leave(format!("the bucket {bucket}: {why}"));
     }
     Err(Complaint::new(format!("PUT was answered {}", answer?.describe())))

@@ -8,19 +8,17 @@ use http::Method;
 use tokio::time::Instant;
 
 use super::cleaning::clean;
-use super::{Check, Complaint, Need, Probe, Running, all};
+use super::{Check, Complaint, Need, Probe, Reason, Running, all};
 use crate::client::{Budget, Call, Client};
 use crate::server::system_clock;
 use crate::targets::Target;
 use crate::verdict::{Meaning, Outcome, Report};
 
-/// Longest a check may take, unless it has reasons to take longer.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(180);
 /// Most that these reasons add.
 const MORE_TIME: Duration = Duration::from_secs(15 * 60);
 
 /// Which checks to run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Only checks whose id begins with one of these; all if empty.
     pub only: Vec<String>,
@@ -28,6 +26,14 @@ pub struct Options {
     pub skip: Vec<String>,
     /// The replicator's binary. Without it the checks of the group `replica` are left out.
     pub replicator: Option<PathBuf>,
+    /// Longest a check may take, unless it has reasons to take longer.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { only: Vec::new(), skip: Vec::new(), replicator: None, timeout: Duration::from_secs(180) }
+    }
 }
 
 impl Options {
@@ -113,7 +119,7 @@ pub async fn run(target: Target, options: &Options) -> Result<Report, String> {
     let mut outcomes = Vec::new();
     for check in options.checks() {
         let mut outcome = run_one(check, &client, &base, options).await;
-        outcome.declared = quirks.get(check.id).cloned();
+        outcome.declare(quirks.get(check.id).map(String::as_str));
         outcomes.push(outcome);
     }
     let spent = client.spent();
@@ -135,18 +141,19 @@ async fn in_time(
     probe: &Probe,
     start: Instant,
     waited_before: Duration,
+    timeout: Duration,
     mut work: Running<'_>,
 ) -> Result<(), Complaint> {
     let allowed = || {
         let waited = probe.client().spent().waited.saturating_sub(waited_before);
-        CHECK_TIMEOUT + (waited + probe.more_time()).min(MORE_TIME)
+        timeout + (waited + probe.more_time()).min(MORE_TIME)
     };
     loop {
         let limit = allowed();
         match tokio::time::timeout_at(start + limit, &mut work).await {
             Ok(result) => return result,
             Err(_) if allowed() > limit => {}
-            Err(_) => return Err(Complaint::new(format!("not done within {limit:?}"))),
+            Err(_) => return Err(Complaint::late(format!("not done within {limit:?}"))),
         }
     }
 }
@@ -160,12 +167,15 @@ fn remarks(said: Option<String>, repeated: u64) -> Option<String> {
     }
 }
 
-async fn run_one(check: &'static Check, client: &Client, base: &str, options: &Options) -> Outcome {
+pub(super) async fn run_one(check: &Check, client: &Client, base: &str, options: &Options) -> Outcome {
     let probe = Probe::new(client.clone(), format!("{base}{}/", check.id), options.replicator.clone());
     let (start, before) = (Instant::now(), client.spent());
-    let result = in_time(&probe, start, before.waited, (check.run)(&probe)).await;
+    let result = in_time(&probe, start, before.waited, options.timeout, (check.run)(&probe)).await;
     let (took, after) = (start.elapsed(), client.spent());
-    let cleaned = clean(&probe).await;
+    // What goes on after the end of a check would write again where was cleaned up.
+    let ended = probe.work().end().await;
+    let left = [ended.err(), clean(&probe).await.err()];
+    let left: Vec<_> = left.into_iter().flatten().map(|complaint| complaint.0).collect();
     let (meaning, advice) = match check.need {
         Need::Required => (Meaning::Required, None),
         Need::Setting(advice) => (Meaning::Setting, Some(advice.to_owned())),
@@ -178,6 +188,7 @@ async fn run_one(check: &'static Check, client: &Client, base: &str, options: &O
         why: check.why.to_owned(),
         meaning,
         passed: result.is_ok(),
+        is_late: result.as_ref().is_err_and(|complaint| complaint.1 == Reason::Late),
         advice: advice.filter(|_| result.is_err()),
         detail: remarks(
             result.err().map(|complaint| complaint.0).or_else(|| probe.take_note()),
@@ -185,7 +196,7 @@ async fn run_one(check: &'static Check, client: &Client, base: &str, options: &O
         ),
         declared: None,
         first_look: None,
-        left_behind: probe.left_behind(cleaned),
+        left_behind: probe.left_behind(left),
         millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         requests: after.requests - before.requests,
         bytes: after.bytes - before.bytes,
@@ -216,18 +227,18 @@ mod tests {
             tokio::time::sleep(minutes(4)).await;
             Ok(())
         });
-        assert!(in_time(&probe, Instant::now(), Duration::ZERO, late).await.is_err());
+        assert!(in_time(&probe, Instant::now(), Duration::ZERO, minutes(3), late).await.is_err());
         let accounted = Box::pin(async {
             probe.take_time(minutes(10));
             tokio::time::sleep(minutes(12)).await;
             Ok(())
         });
-        in_time(&probe, Instant::now(), Duration::ZERO, accounted).await.unwrap();
+        in_time(&probe, Instant::now(), Duration::ZERO, minutes(3), accounted).await.unwrap();
     }
 
     fn validated(only: &[&str], skip: &[&str]) -> Result<(), String> {
         let owned = |all: &[&str]| all.iter().map(|start| (*start).to_owned()).collect();
-        Options { only: owned(only), skip: owned(skip), replicator: None }.validate()
+        Options { only: owned(only), skip: owned(skip), ..Options::default() }.validate()
     }
 
     #[test]

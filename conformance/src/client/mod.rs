@@ -9,6 +9,7 @@ mod dial;
 mod patience;
 mod sdk;
 mod sign;
+mod versions;
 pub mod xml;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use self::dial::{Address, AddressError, Dialer};
 pub use self::patience::Repeat;
 pub use self::sdk::SdkChecksums;
 pub use self::sign::Signing;
+use self::versions::VersionsSeen;
 use crate::targets::Target;
 
 /// How much of an answer is read, and how long it is waited for.
@@ -208,6 +210,7 @@ pub struct Client {
     target: Arc<Target>,
     dialer: Dialer,
     budget: Arc<Budget>,
+    versions: VersionsSeen,
     limits: Limits,
 }
 
@@ -218,7 +221,15 @@ impl Client {
     /// If the endpoint is not a URL, or needs TLS and no root certificates can be found.
     pub fn new(target: Arc<Target>, budget: Arc<Budget>) -> Result<Self, AddressError> {
         let dialer = Dialer::new(&target)?;
-        Ok(Self { target, dialer, budget, limits: Limits::CHECK })
+        Ok(Self { target, dialer, budget, versions: VersionsSeen::default(), limits: Limits::CHECK })
+    }
+
+    /// The same client with connections of its own, for another runtime: they belong to the one that made them.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn with_own_connections(&self) -> Result<Self, AddressError> {
+        Ok(Self { dialer: Dialer::new(&self.target)?, ..self.clone() })
     }
 
     /// The same client with other limits.
@@ -238,6 +249,12 @@ impl Client {
     #[must_use]
     pub fn budget(&self) -> Arc<Budget> {
         self.budget.clone()
+    }
+
+    /// Whether the bucket is known to keep versions: an answer to this client or one made from it has named one.
+    #[must_use]
+    pub fn keeps_versions(&self) -> bool {
+        self.versions.any()
     }
 
     /// What was spent so far.
@@ -267,6 +284,7 @@ impl Client {
             let again = request_parts(&request);
             let head = self.dialer.exchange(&place.authority, request, || rebuild(call, &again, &signed));
             let (parts, body) = self.unless_silent(&place, head).await??.into_parts();
+            self.versions.look_at(&parts.headers);
             let body = self.read(&place, body).await?;
             Ok(Answer { status: parts.status, headers: parts.headers, body })
         };

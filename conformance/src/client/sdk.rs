@@ -24,6 +24,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 
 use super::patience::wait;
+use super::versions::VersionsSeen;
 use super::{Budget, Client, Dialer, Repeat, SendBody, Style};
 
 /// Which checksums the SDK adds on its own.
@@ -51,7 +52,11 @@ impl Client {
         let address = self.dialer.address();
         let token = target.session_token.clone();
         let keys = Credentials::new(&target.access_key, &target.secret_key, token, None, "conformance");
-        let connector = Connector { dialer: self.dialer.clone(), budget: self.budget.clone() };
+        let connector = Connector {
+            dialer: self.dialer.clone(),
+            budget: self.budget.clone(),
+            versions: self.versions.clone(),
+        };
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(target.region.clone()))
@@ -104,6 +109,7 @@ impl Intercept for AddHeaders {
 struct Connector {
     dialer: Dialer,
     budget: Arc<Budget>,
+    versions: VersionsSeen,
 }
 
 impl std::fmt::Debug for Connector {
@@ -170,6 +176,7 @@ impl Connector {
             .await
             .map_err(|error| ConnectorError::io(Box::new(error)))?;
         let (parts, body) = response.into_parts();
+        self.versions.look_at(&parts.headers);
         let body = body.collect().await.map_err(|error| ConnectorError::io(Box::new(error)))?.to_bytes();
         self.budget.charge_answer(body.len() as u64).map_err(user)?;
         Ok(http::Response::from_parts(parts, body))

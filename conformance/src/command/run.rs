@@ -16,7 +16,7 @@ use futures::StreamExt as _;
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Names from `conformance targets`, or `ci` for all that CI must run; `real` takes a bucket from
-    /// CONFORMANCE_S3_ENDPOINT, _ACCESS_KEY, _SECRET_KEY, _BUCKET, _REGION, _STYLE and _KEY_PREFIX.
+    /// CONFORMANCE_S3_ENDPOINT, _ACCESS_KEY, _SECRET_KEY, _BUCKET and the optional ones that the README names.
     #[arg(required = true)]
     targets: Vec<String>,
     /// Only checks whose id begins with this; may be given several times.
@@ -150,7 +150,7 @@ fn chosen(names: &[String]) -> Result<Vec<Entry>, String> {
 /// What is to be run, with the replicator's binary if any check needs it.
 fn options(arguments: &Arguments) -> Result<Options, String> {
     let mut options =
-        Options { only: arguments.only.clone(), skip: arguments.skip.clone(), replicator: None };
+        Options { only: arguments.only.clone(), skip: arguments.skip.clone(), ..Options::default() };
     let named = arguments
         .replicator
         .clone()

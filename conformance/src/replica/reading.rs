@@ -4,6 +4,7 @@
 //! one that could not be read: only what was read can be wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::generations::Generations;
 use super::{
@@ -13,6 +14,16 @@ use crate::{Defect, legacy, ltx};
 
 /// Listings until a replica counts as changing too fast. Each time that something was deleted takes another one.
 const MAX_LOOKS: usize = 20;
+/// Before something that is listed and absent is looked for again. A running replicator has deleted it, and the next
+/// listing says so; where listings lag, a later one does. What is still listed after all of them is lost.
+const PAUSES: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
 
 /// Why there is nothing to judge, or what is wrong with it.
 pub(super) enum Failure {
@@ -59,27 +70,44 @@ impl Found {
 struct Reading {
     /// By what the listing said of each object: one that was written anew is read anew.
     found: BTreeMap<Object, Found>,
-    /// In the last listing, and not there.
-    gone: BTreeSet<Object>,
+    /// In the last listing, and not there: in how many listings up to that one.
+    gone: BTreeMap<Object, usize>,
 }
 
 /// Reads every object of a replica.
 pub(super) fn read(store: &dyn Store) -> Result<Replica<'_>, Defect> {
+    read_with(store, &PAUSES)
+}
+
+fn read_with<'a>(store: &'a dyn Store, pauses: &[Duration]) -> Result<Replica<'a>, Defect> {
     let mut reading = Reading::default();
-    for _ in 0..MAX_LOOKS {
-        match reading.look(store) {
+    for looks in 1..=MAX_LOOKS {
+        match reading.look(store, pauses.len()) {
             Ok(generations) => return Ok(reading.into_replica(store, generations)),
-            Err(Unread::Absent(_)) => {}
+            Err(Unread::Absent(_)) => pause(pauses, reading.missed().unwrap_or(looks)),
             Err(Unread::Failed(defect)) => return Err(defect),
         }
     }
     Err(Defect::new(format!("{} changes faster than it can be read", store.location())))
 }
 
+/// The pause after something was missed so many times.
+#[expect(clippy::disallowed_methods, reason = "a store outside this process lags in real time")]
+fn pause(pauses: &[Duration], missed: usize) {
+    if let Some(pause) = pauses.get(missed - 1).or(pauses.last()).filter(|pause| !pause.is_zero()) {
+        std::thread::sleep(*pause);
+    }
+}
+
 impl Reading {
+    /// How often in a row the object was missed that was missed most; `None` if it is one of 0.3, which are not counted.
+    fn missed(&self) -> Option<usize> {
+        self.gone.values().copied().max()
+    }
+
     /// Lists, and reads what is new: everything of LTX, and what the generations of 0.3 lead to. `Absent` if something
-    /// has gone since it was listed.
-    fn look(&mut self, store: &dyn Store) -> Result<Generations, Unread> {
+    /// has gone since it was listed. What was missed more than `patience` times is broken.
+    fn look(&mut self, store: &dyn Store, patience: usize) -> Result<Generations, Unread> {
         let listed: BTreeSet<Object> = store.list().map_err(Unread::Failed)?.into_iter().collect();
         self.found.retain(|object, _| listed.contains(object));
         let before = std::mem::take(&mut self.gone);
@@ -87,11 +115,12 @@ impl Reading {
         for object in listed.into_iter().filter(|object| !self.found.contains_key(object)).collect::<Vec<_>>()
         {
             let found = match read_object(store, &object) {
-                Err(Unread::Absent(_)) if before.contains(&object) => {
+                Err(Unread::Absent(_)) if before.get(&object).is_some_and(|missed| *missed >= patience) => {
                     Found::only(Problem::broken(&object.key, "is listed again and again, and absent"))
                 }
                 Err(Unread::Absent(what)) => {
-                    self.gone.insert(object);
+                    let missed = before.get(&object).map_or(1, |missed| missed + 1);
+                    self.gone.insert(object, missed);
                     absent = Some(Unread::Absent(what));
                     continue;
                 }
@@ -170,9 +199,9 @@ mod tests {
     /// A replica of which something happens to an object when it is read.
     struct Moving<'a> {
         inner: Directory,
-        /// Hidden from the listings from the first read of it on.
+        /// Hidden from the listings after it was read so many times, and absent from the first read on.
         deleted: &'a str,
-        is_deleted: Cell<bool>,
+        lists_before: Cell<usize>,
         /// Read with this outcome whatever is there.
         odd: Option<(&'a str, Unread)>,
         reads: RefCell<Vec<String>>,
@@ -184,7 +213,7 @@ mod tests {
             Self {
                 inner: Directory::new(&golden.join(set)),
                 deleted,
-                is_deleted: Cell::new(false),
+                lists_before: Cell::new(1),
                 odd: None,
                 reads: RefCell::default(),
             }
@@ -198,14 +227,14 @@ mod tests {
 
         fn list(&self) -> Result<Vec<Object>, Defect> {
             let mut objects = self.inner.list()?;
-            objects.retain(|object| !(self.is_deleted.get() && object.key == self.deleted));
+            objects.retain(|object| self.lists_before.get() > 0 || object.key != self.deleted);
             Ok(objects)
         }
 
         fn get(&self, key: &str) -> Result<Vec<u8>, Unread> {
             self.reads.borrow_mut().push(key.to_owned());
             if key == self.deleted {
-                self.is_deleted.set(true);
+                self.lists_before.set(self.lists_before.get() - 1);
                 return Err(Unread::Absent(Defect::new("gone")));
             }
             match &self.odd {
@@ -250,7 +279,18 @@ mod tests {
     fn what_is_always_listed_and_never_there_is_broken() {
         let mut store = Moving::new("0.5.17-4096", "");
         store.odd = Some((THIRD, Unread::Absent(Defect::new("404"))));
-        let report = read(&store).unwrap().report();
+        let report = read_with(&store, &[Duration::ZERO; 6]).unwrap().report();
         assert!(!report.whole && report.to_string().contains("again and again"), "{report}");
+        assert_eq!(store.reads.borrow().iter().filter(|key| *key == THIRD).count(), 7);
+    }
+
+    #[test]
+    fn what_old_listings_still_show_is_not_missed() {
+        let store = Moving::new("0.5.17-4096", THIRD);
+        // In the listing that came first and in the next three.
+        store.lists_before.set(4);
+        let report = read_with(&store, &[Duration::ZERO; 6]).unwrap().report();
+        assert!(report.whole, "{report}");
+        assert_eq!(store.reads.borrow().iter().filter(|key| *key == THIRD).count(), 4);
     }
 }

@@ -61,10 +61,7 @@ impl S3 {
     /// # Errors
     /// If no runtime can be started.
     pub fn below(client: &Client, path: &str) -> Result<Self, Defect> {
-        let target = client.target().clone();
-        // Connections belong to the runtime that made them, so it gets a client of its own.
-        let own =
-            Client::new(Arc::new(target), client.budget()).map_err(|error| Defect::new(error.to_string()))?;
+        let own = client.with_own_connections().map_err(|error| Defect::new(error.to_string()))?;
         let own = own.with_limits(Limits::OBJECT);
         let path = path.trim_matches('/');
         let prefix = format!("{path}/");
@@ -266,6 +263,13 @@ mod tests {
         assert!(report.whole, "{report}");
         assert_eq!(report.restorable.len(), 6);
         assert_eq!(report.restorable, Replica::read(&*site.store).unwrap().report().restorable);
+    }
+
+    #[test]
+    fn tigris_is_asked_for_consistency() {
+        let store =
+            S3::open("s3://b/app?endpoint=http://t3.storage.dev", |_| Some("key".to_owned())).unwrap();
+        assert_eq!(store.client.target().headers["x-tigris-consistent"], "true");
     }
 
     #[test]

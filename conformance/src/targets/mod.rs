@@ -12,7 +12,7 @@ use serde::Deserialize;
 pub use self::catalogue::{CatalogueError, Entry, Start, catalogue, embedded_target};
 pub use self::quirks::{Quirk, quirks};
 pub use self::start::{Running, start};
-use crate::client::Style;
+use crate::client::{Address, Style};
 
 /// An endpoint with a bucket, ready to be used.
 #[derive(Clone, Deserialize)]
@@ -94,12 +94,22 @@ impl Target {
             bucket: "conformance".to_owned(),
             prefix: "suite/".to_owned(),
             create_bucket: true,
-            headers: BTreeMap::new(),
+            headers: provider_headers(endpoint),
             ca_bundle: None,
             guise: None,
             quirks: BTreeMap::new(),
         }
     }
+}
+
+/// Hosts of Tigris, where listings and reads lag unless the request asks for consistency.
+const TIGRIS: [&str; 2] = ["fly.storage.tigris.dev", "t3.storage.dev"];
+
+/// Without which a provider's answers may be of the past, by the endpoint's host.
+fn provider_headers(endpoint: &str) -> BTreeMap<String, String> {
+    let host = Address::parse(endpoint, None).map_or(String::new(), |address| address.host);
+    let is_tigris = TIGRIS.contains(&host.to_ascii_lowercase().trim_end_matches('.'));
+    is_tigris.then(|| ("x-tigris-consistent".to_owned(), "true".to_owned())).into_iter().collect()
 }
 
 /// A target described by environment variables: `<PREFIX>ENDPOINT`, `ACCESS_KEY`, `SECRET_KEY`, `BUCKET`, and
@@ -152,6 +162,17 @@ mod tests {
         ]);
         all.extend(more.iter().copied());
         from_variables("real", "X_", |name| all.get(name).map(|value| (*value).to_owned()))
+    }
+
+    #[test]
+    fn tigris_is_asked_for_consistency() {
+        for endpoint in ["https://fly.storage.tigris.dev", "T3.storage.dev:443", "https://t3.storage.dev./"] {
+            let target = variables(&[("X_ENDPOINT", endpoint), ("X_HEADER", "a: b")]).unwrap();
+            let headers: Vec<_> =
+                target.headers.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            assert_eq!(headers, ["a=b", "x-tigris-consistent=true"], "{endpoint}");
+        }
+        assert_eq!(variables(&[("X_ENDPOINT", "https://storage.dev")]).unwrap().headers.len(), 0);
     }
 
     #[test]

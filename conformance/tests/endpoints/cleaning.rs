@@ -2,12 +2,20 @@
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use conformance::checks::{self, Options};
 use conformance::server::{
     ErrorAnswer, Fault, Loopback, Moment, Outcome, RequestFacts, Server, Settings, Verb, system_clock,
 };
 use conformance::targets::Target;
 use conformance::verdict;
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
 
 async fn ran(
     faults: impl Fn(&RequestFacts) -> Fault + Send + Sync + 'static,
@@ -133,4 +141,48 @@ async fn a_bucket_that_stays_is_named_and_disturbs_no_later_run() {
     let second = missing_buckets(&loopback).await;
     assert!(second[0].passed, "{:?}", second[0].detail);
     assert_eq!(appeared(&loopback).len(), 2);
+}
+
+/// A bucket with versions and a key that may not list them. Deletions hide everything from the plain listing.
+fn versioned(request: &Request<Incoming>, version: &str) -> Response<Full<Bytes>> {
+    let (query, is_of_bucket) =
+        (request.uri().query().unwrap_or(""), request.uri().path().ends_with("/bucket"));
+    let (status, body) = match *request.method() {
+        Method::GET if query.contains("versions") => (403, "<Error><Code>AccessDenied</Code></Error>"),
+        Method::GET if is_of_bucket => {
+            (200, "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        }
+        _ => (200, "x"),
+    };
+    let answer = Response::builder().status(status).header("etag", "\"e\"");
+    let answer = if is_of_bucket { answer } else { answer.header("x-amz-version-id", version) };
+    answer.body(Full::from(body)).expect("these headers are legal")
+}
+
+async fn ran_on_versioned(version: &'static str) -> verdict::Outcome {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let serving = tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let service =
+                service_fn(
+                    move |request| async move { Ok::<_, std::io::Error>(versioned(&request, version)) },
+                );
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+        }
+    });
+    let mut target = Target::local("versioned", &endpoint, "access", "secret");
+    target.bucket = "bucket".to_owned();
+    let options = Options { only: vec!["put.one-byte".to_owned()], ..Options::default() };
+    let report = checks::run(target, &options).await.expect("it is there");
+    serving.abort();
+    report.outcomes.into_iter().next().expect("the check exists")
+}
+
+#[tokio::test]
+async fn versions_that_may_not_be_listed_are_named() {
+    let left = ran_on_versioned("v1").await.left_behind.unwrap();
+    assert!(left.contains("keeps versions") && left.contains("403 AccessDenied"), "{left}");
+    // In a bucket that keeps none the same refusal says nothing.
+    assert_eq!(ran_on_versioned("null").await.left_behind, None);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::{Complaint, ensure};
-use super::rig::{Rig, last_line, pause, wait_for_seq, whole};
+use super::rig::{Rig, committed_throughout, last_line, pause, whole};
 use crate::compare;
 use crate::replica::Replica;
 use crate::workload::History;
@@ -51,7 +51,7 @@ pub(super) fn kill_and_restore(rig: &Rig) -> Result<(), Complaint> {
     let daemon = app.replicate(&site, &[])?;
     app.work(20, &mut history)?;
     let held = app.seq();
-    wait_for_seq(&site, held)?;
+    rig.wait_for_seq(&site, held)?;
     // In the middle of the load, with files on their way.
     app.work(30, &mut history)?;
     daemon.kill()?;
@@ -62,7 +62,7 @@ pub(super) fn kill_and_restore(rig: &Rig) -> Result<(), Complaint> {
     app.work(15, &mut history)?;
     app.end(daemon)?;
     rig.restored(&site, &[], &history, history.committed())?;
-    whole(&site).map(drop)
+    committed_throughout(&*site.store, &history)
 }
 
 pub(super) fn endpoint_in_environment(rig: &Rig) -> Result<(), Complaint> {
@@ -70,7 +70,7 @@ pub(super) fn endpoint_in_environment(rig: &Rig) -> Result<(), Complaint> {
     let mut app = rig.app("app", 1, &mut history)?;
     let daemon = app.replicate(&site, &[])?;
     app.work(5, &mut history)?;
-    wait_for_seq(&site, app.seq())?;
+    rig.wait_for_seq(&site, app.seq())?;
     app.end(daemon)?;
     rig.restored(&site, &[], &history, history.committed())?;
     Ok(())
@@ -82,7 +82,7 @@ pub(super) fn every_state(rig: &Rig) -> Result<(), Complaint> {
     let daemon = app.replicate(&site, &[])?;
     for _ in 0..4 {
         app.work(4, &mut history)?;
-        wait_for_seq(&site, app.seq())?;
+        rig.wait_for_seq(&site, app.seq())?;
         // So that states have different times.
         pause(Duration::from_millis(120));
     }
@@ -117,7 +117,7 @@ pub(super) fn multipart(rig: &Rig) -> Result<(), Complaint> {
     // Three parts of the least size and a bit.
     app.fill(16, 1 << 20, &mut history)?;
     let daemon = app.replicate(&site, &[])?;
-    wait_for_seq(&site, app.seq())?;
+    rig.wait_for_seq(&site, app.seq())?;
     app.end(daemon)?;
     rig.restored(&site, &[], &history, history.committed())?;
     let report = whole(&site)?;

@@ -1,7 +1,7 @@
 //! Levels, snapshots and retention, in fractions of a second instead of hours.
 
 use super::super::{Complaint, ensure};
-use super::rig::{App, Rig, files, wait_until, whole};
+use super::rig::{App, Rig, committed_throughout, files, whole};
 use crate::replica::Replica;
 use crate::site::Site;
 use crate::workload::History;
@@ -16,13 +16,14 @@ const SHORT: [&str; 4] = [
 
 /// Lets the application work until the replica is as wanted.
 fn work_until(
+    rig: &Rig,
     what: &str,
     app: &mut App,
     site: &Site,
     history: &mut History,
     mut wanted: impl FnMut(&Replica<'_>) -> bool,
 ) -> Result<(), Complaint> {
-    wait_until(what, || {
+    rig.wait_until(what, || {
         app.work(4, history)?;
         Ok(wanted(&Replica::read(&*site.store)?))
     })
@@ -33,13 +34,13 @@ pub(super) fn compaction(rig: &Rig) -> Result<(), Complaint> {
     let mut app = rig.app("app", 1, &mut history)?;
     // Without deletions, so that what is merged and what it was merged from are there to be compared.
     let daemon = app.replicate(&site, &[SHORT[0], "retention: {enabled: false}", SHORT[2], SHORT[3]])?;
-    work_until("files of levels 1 and 2", &mut app, &site, &mut history, |replica| {
+    work_until(rig, "files of levels 1 and 2", &mut app, &site, &mut history, |replica| {
         let report = replica.report();
         files(&report, 1) >= 3 && files(&report, 2) >= 1
     })?;
     app.end(daemon)?;
     // The report compares every merged file with the finest ones that lead to the same state.
-    whole(&site)?;
+    committed_throughout(&*site.store, &history)?;
     rig.restored(&site, &[], &history, history.committed()).map(drop)
 }
 
@@ -48,7 +49,7 @@ pub(super) fn retention(rig: &Rig) -> Result<(), Complaint> {
     let mut app = rig.app("app", 1, &mut history)?;
     let daemon = app.replicate(&site, &SHORT)?;
     let mut most = 0;
-    work_until("fewer snapshots and files than before", &mut app, &site, &mut history, |replica| {
+    work_until(rig, "fewer snapshots and files than before", &mut app, &site, &mut history, |replica| {
         let oldest = replica.entries().iter().map(|entry| entry.header.max_txid).min().unwrap_or(0);
         let snapshots = files(&replica.report(), 9);
         most = most.max(snapshots);

@@ -117,9 +117,8 @@ async fn on_rig(probe: &Probe, run: fn(&Rig) -> Result<(), Complaint>) -> Result
         .ok_or_else(|| Complaint::new("there is no replicator: the runner leaves this check out then"))?
         .to_owned();
     let (client, prefix) = (probe.client().clone(), probe.key(""));
-    let task =
-        tokio::task::spawn_blocking(move || Rig::new(client, prefix, binary).and_then(|rig| run(&rig)));
-    task.await.map_err(|error| Complaint::new(error.to_string()))?
+    let work = move |stop| Rig::new(client, prefix, binary, stop).and_then(|rig| run(&rig));
+    probe.work().run(work).await
 }
 
 async fn absent(probe: &Probe) -> Result<(), Complaint> {
@@ -161,3 +160,6 @@ async fn retention(probe: &Probe) -> Result<(), Complaint> {
 async fn two_writers(probe: &Probe) -> Result<(), Complaint> {
     on_rig(probe, writers::two_writers).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::super::work::Stop;
 use super::super::{Complaint, ensure};
 use crate::client::Client;
 use crate::compare::{self, State};
 use crate::process::{self, Finished, Process};
-use crate::replica::{Replica, Report};
+use crate::replica::{Replica, Report, Store};
 use crate::site::Site;
 use crate::witness::{Dialect, Replicator, Settings as Replication};
 use crate::workload::{self, Action, History, Workload};
@@ -25,33 +26,41 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// What a check works with.
 pub(super) struct Rig {
-    client: Client,
-    prefix: String,
+    pub(super) client: Client,
+    pub(super) prefix: String,
     binary: PathBuf,
     folder: tempfile::TempDir,
+    stop: Stop,
+    /// How long it looks for what should happen.
+    pub(super) patience: Duration,
 }
 
 impl From<std::io::Error> for Complaint {
     fn from(error: std::io::Error) -> Self {
-        Self(error.to_string())
+        Self::new(error.to_string())
     }
 }
 
 impl From<crate::Defect> for Complaint {
     fn from(defect: crate::Defect) -> Self {
-        Self(defect.to_string())
+        Self::new(defect.to_string())
     }
 }
 
 impl From<workload::Failure> for Complaint {
     fn from(failure: workload::Failure) -> Self {
-        Self(format!("the application failed: {failure}"))
+        Self::new(format!("the application failed: {failure}"))
     }
 }
 
 impl Rig {
-    pub(super) fn new(client: Client, prefix: String, binary: PathBuf) -> Result<Self, Complaint> {
-        Ok(Self { client, prefix, binary, folder: tempfile::tempdir()? })
+    pub(super) fn new(
+        client: Client,
+        prefix: String,
+        binary: PathBuf,
+        stop: Stop,
+    ) -> Result<Self, Complaint> {
+        Ok(Self { client, prefix, binary, folder: tempfile::tempdir()?, stop, patience: PATIENCE })
     }
 
     /// A place for a replica.
@@ -82,11 +91,12 @@ impl Rig {
         settings.weights.retain(|(action, _)| *action <= Action::Shrink);
         let workload = Workload::start(db, settings, first_seq, first_seq, history)?;
         let replicator = Replicator::new(self.binary.clone(), Dialect::V5, &folder);
-        Ok(App { database, workload, replicator, folder })
+        Ok(App { database, workload, replicator, folder, stop: self.stop.clone() })
     }
 
     /// Restores with further flags into a new file.
     pub(super) fn restore(&self, site: &Site, flags: &[&str]) -> Result<(PathBuf, Finished), Complaint> {
+        self.stop.look()?;
         let folder = tempfile::tempdir_in(self.folder.path())?.keep();
         let replicator = Replicator::new(self.binary.clone(), Dialect::V5, &folder);
         let output = folder.join("restored.db");
@@ -96,6 +106,7 @@ impl Rig {
 
     /// What the replicator itself says of the place.
     pub(super) fn doctor(&self, site: &Site) -> Result<Finished, Complaint> {
+        self.stop.look()?;
         Ok(Replicator::new(self.binary.clone(), Dialect::V5, self.folder.path()).doctor(site)?)
     }
 
@@ -113,6 +124,41 @@ impl Rig {
         std::fs::remove_file(output)?;
         judged.map_err(|wrong| Complaint::new(format!("restore {flags:?}: {wrong}")))
     }
+
+    /// Waits until the replica holds this state or a later one.
+    pub(super) fn wait_for_seq(&self, site: &Site, seq: u64) -> Result<(), Complaint> {
+        self.wait_until(&format!("state {seq} in the replica"), || {
+            let replica = Replica::read(&*site.store)?;
+            Ok(replica.newest_seq() >= Some(seq))
+        })
+    }
+
+    /// Looks again and again, at a pace that a store can bear.
+    pub(super) fn wait_until(
+        &self,
+        what: &str,
+        mut holds: impl FnMut() -> Result<bool, Complaint>,
+    ) -> Result<(), Complaint> {
+        let mut last = None;
+        let found = process::wait_for(what, self.patience, || {
+            if let Err(ended) = self.stop.look() {
+                return Some(Err(ended));
+            }
+            match holds() {
+                Ok(true) => return Some(Ok(())),
+                Ok(false) => last = None,
+                // Files come and go while a replicator works; only what persists is a fault.
+                Err(complaint) => last = Some(complaint),
+            }
+            pause(LOOK);
+            None
+        });
+        match (found, last) {
+            (Ok(result), _) => result,
+            (Err(error), None) => Err(Complaint::late(error.to_string())),
+            (Err(error), Some(complaint)) => Err(Complaint::new(format!("{error}: {}", complaint.0))),
+        }
+    }
 }
 
 /// An application and its replicator.
@@ -121,6 +167,7 @@ pub(super) struct App {
     workload: Workload,
     replicator: Replicator,
     folder: PathBuf,
+    stop: Stop,
 }
 
 impl App {
@@ -148,6 +195,7 @@ impl App {
 
     /// Starts replication, with further top-level lines of configuration.
     pub(super) fn replicate(&self, site: &Site, lines: &[&str]) -> Result<Process, Complaint> {
+        self.stop.look()?;
         let mut settings = Replication::new(&self.database, site);
         settings.top_lines.extend(lines.iter().map(|line| (*line).to_owned()));
         Ok(self.replicator.replicate(&settings)?)
@@ -166,42 +214,27 @@ impl App {
     }
 }
 
-/// Waits until the replica holds this state or a later one.
-pub(super) fn wait_for_seq(site: &Site, seq: u64) -> Result<(), Complaint> {
-    wait_until(&format!("state {seq} in the replica"), || {
-        let replica = Replica::read(&*site.store)?;
-        Ok(replica.newest_seq() >= Some(seq))
-    })
-}
-
-/// Looks again and again, at a pace that a store can bear.
-pub(super) fn wait_until(
-    what: &str,
-    mut holds: impl FnMut() -> Result<bool, Complaint>,
-) -> Result<(), Complaint> {
-    let mut last = None;
-    let found = process::wait_for(what, PATIENCE, || {
-        match holds() {
-            Ok(true) => return Some(()),
-            Ok(false) => last = None,
-            // Files come and go while a replicator works; only what persists is a fault.
-            Err(complaint) => last = Some(complaint),
-        }
-        pause(LOOK);
-        None
-    });
-    match (found, last) {
-        (Ok(()), _) => Ok(()),
-        (Err(error), None) => Err(error.into()),
-        (Err(error), Some(complaint)) => Err(Complaint::new(format!("{error}: {}", complaint.0))),
-    }
-}
-
 /// The verdict of the independent decoders, which must be good.
 pub(super) fn whole(site: &Site) -> Result<Report, Complaint> {
-    let report = Replica::read(&*site.store)?.report();
+    whole_report(&Replica::read(&*site.store)?)
+}
+
+fn whole_report(replica: &Replica<'_>) -> Result<Report, Complaint> {
+    let report = replica.report();
     ensure!(report.whole, "the replica is not whole: {:?}", report.problems.first());
     Ok(report)
+}
+
+/// The same, and every state in turn must be one that was committed: pages of somebody else between sound states are
+/// gone from the newest one as soon as a full copy follows.
+pub(super) fn committed_throughout(store: &dyn Store, history: &History) -> Result<(), Complaint> {
+    let replica = Replica::read(store)?;
+    whole_report(&replica)?;
+    for (txid, image) in replica.images() {
+        compare::judge_image(&image?.bytes, history, 0)
+            .map_err(|wrong| Complaint::new(format!("state {txid:016x}: {wrong}")))?;
+    }
+    Ok(())
 }
 
 /// Files of a level.
@@ -217,3 +250,6 @@ pub(super) fn pause(time: Duration) {
 pub(super) fn last_line(output: &str) -> &str {
     output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it printed nothing")
 }
+
+#[cfg(test)]
+mod tests;
