@@ -266,12 +266,18 @@ pub trait Watch: Send + Sync {
 
 /// Some watched files.
 pub trait Watcher: Send {
-    /// Resolves when one of the files may have been written, or may have lost its name, since the last call; never
+    /// Begins to watch those files that are not watched, or not any more since they changed. What changes afterwards is
+    /// reported; so look once more before you wait. It waits as long as their file system does, and may be dropped.
+    fn arm(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Resolves when one of the files may have been written, or may have lost its name, since it was armed; never
     /// resolves if none is touched.
     fn changed(&mut self) -> BoxFuture<'_, ()>;
 
-    /// Whether the last [`Watcher::changed`] watches all of the files: one may be missing, or the limits of the system
-    /// be reached.
+    /// Whether the last [`Watcher::arm`] had all of the files watched: one may be missing, its file system be away, or
+    /// the limits of the system be reached.
     fn is_complete(&self) -> bool;
 }
 
