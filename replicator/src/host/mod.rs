@@ -10,6 +10,7 @@ mod dial;
 pub mod heap;
 #[cfg(target_os = "linux")]
 mod inotify;
+pub mod lines;
 pub mod os;
 
 use std::future::Future;
