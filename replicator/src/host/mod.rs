@@ -98,6 +98,8 @@ pub struct FileMetadata {
     pub changed_nanos: i64,
     /// Whether this is a directory.
     pub is_dir: bool,
+    /// Whether this is a regular file: opening anything else may have effects, or wait for ever.
+    pub is_file: bool,
     /// Permission bits (`0o777` part), user and group, as far as the platform has them.
     pub mode: u32,
     /// Owning user id.

@@ -101,6 +101,7 @@ fn facts(metadata: &std::fs::Metadata) -> FileMetadata {
         modified: metadata.modified().map_or(UnixMillis::default(), unix_millis),
         changed_nanos: metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec()),
         is_dir: metadata.is_dir(),
+        is_file: metadata.is_file(),
         mode: metadata.mode() & 0o777,
         uid: metadata.uid(),
         gid: metadata.gid(),
