@@ -42,6 +42,7 @@ fn facts(len: usize) -> FileMetadata {
         modified: UnixMillis(0),
         changed_nanos: 0,
         is_dir: false,
+        is_file: true,
         mode: 0o644,
         uid: 0,
         gid: 0,
@@ -67,7 +68,7 @@ impl Disk for MemoryDisk {
     fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
         match self.files().get(path) {
             Some(content) => Ok(facts(content.lock().expect("no holder panics").len())),
-            None if path.extension().is_none() => Ok(FileMetadata { is_dir: true, mode: 0o755, ..facts(0) }),
+            None if path.extension().is_none() => Ok(FileMetadata { is_dir: true, is_file: false, mode: 0o755, ..facts(0) }),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }

@@ -14,7 +14,7 @@ pub mod table;
 mod tests;
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -44,10 +44,17 @@ pub fn main() -> ExitCode {
     crate::host::heap::keep_small();
     let arguments = std::env::args_os().skip(1).collect();
     let outcome = run(arguments, &Environment::of_process());
-    // A reader that went away (`| head`) is no failure.
-    let _ = std::io::stdout().write_all(outcome.stdout.as_bytes());
-    let _ = std::io::stderr().write_all(outcome.stderr.as_bytes());
+    print(&mut std::io::stdout(), &outcome.stdout);
+    print(&mut std::io::stderr(), &outcome.stderr);
     ExitCode::from(outcome.code)
+}
+
+/// Nothing is not printed: the thread of the log may hold the output, and wait for a reader that was stopped.
+fn print(output: &mut dyn Write, text: &str) {
+    if !text.is_empty() {
+        // A reader that went away (`| head`) is no failure.
+        let _ = output.write_all(text.as_bytes());
+    }
 }
 
 /// Runs the program with these arguments (without its name) in these surroundings.

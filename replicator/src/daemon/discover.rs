@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Directory;
 use crate::error::{Error, Result};
-use crate::host::{Disk, OpenMode};
+use crate::host::{Disk, FileMetadata, OpenMode};
 
 /// First bytes of every SQLite database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -26,18 +26,25 @@ impl FileId {
     /// Of what a path names, symbolic links followed; `None` if it cannot be known.
     #[must_use]
     pub fn of(disk: &dyn Disk, path: &Path) -> Option<Self> {
-        let facts = disk.metadata(path).ok()?;
-        Some(Self { device: facts.device, inode: facts.inode })
+        disk.metadata(path).ok().map(Self::from)
+    }
+}
+
+impl From<FileMetadata> for FileId {
+    fn from(FileMetadata { device, inode, .. }: FileMetadata) -> Self {
+        Self { device, inode }
     }
 }
 
 /// What was found in a directory, each relative to it and sorted.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Found {
     /// Databases.
     pub databases: Vec<PathBuf>,
     /// Further names (links) of these, and of databases that are replicated already.
     pub aliases: Vec<PathBuf>,
+    /// Subdirectories that cannot be read, and why: nobody knows what is in them.
+    pub unreadable: Vec<(PathBuf, Error)>,
 }
 
 /// Looks for the databases in a directory. Blocks.
@@ -46,19 +53,23 @@ pub struct Found {
 /// files are not opened under any other name: closing one would drop its locks.
 ///
 /// # Errors
-/// What reading the directory gives. A file or subdirectory that vanishes meanwhile is left out.
+/// What reading the directory gives. A file or subdirectory that vanishes meanwhile is left out, and so is a subdirectory
+/// that cannot be read.
 pub fn scan(disk: &dyn Disk, directory: &Directory, members: &BTreeSet<PathBuf>) -> Result<Found> {
     let is_member = |relative: &PathBuf| members.contains(&directory.path.join(relative));
-    let (databases, unknown): (Vec<_>, Vec<_>) =
-        candidates(disk, directory)?.into_iter().partition(is_member);
-    let mut found = Found { databases, aliases: Vec::new() };
+    let mut found = candidates(disk, directory)?;
+    let (databases, unknown) = std::mem::take(&mut found.databases).into_iter().partition(is_member);
+    let unknown: Vec<PathBuf> = unknown;
+    found.databases = databases;
     if unknown.is_empty() {
         return Ok(found);
     }
     let mut seen: BTreeSet<FileId> = members.iter().filter_map(|path| FileId::of(disk, path)).collect();
     for relative in unknown {
         let path = directory.path.join(&relative);
-        let Some(id) = FileId::of(disk, &path) else { continue };
+        // Opening a named pipe waits until somebody writes to it.
+        let Some(facts) = disk.metadata(&path).ok().filter(|facts| facts.is_file) else { continue };
+        let id = FileId::from(facts);
         if seen.contains(&id) {
             found.aliases.push(relative);
         } else if is_database(disk, &path) {
@@ -70,16 +81,23 @@ pub fn scan(disk: &dyn Disk, directory: &Directory, members: &BTreeSet<PathBuf>)
     Ok(found)
 }
 
-/// Files whose names fit, sorted.
-fn candidates(disk: &dyn Disk, directory: &Directory) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
+/// Files whose names fit, sorted, as if they were databases.
+fn candidates(disk: &dyn Disk, directory: &Directory) -> Result<Found> {
+    let mut found = Found::default();
     let mut pending = vec![(PathBuf::new(), 0)];
     while let Some((below, depth)) = pending.pop() {
         let here = directory.path.join(&below);
         let entries = match disk.read_dir(&here) {
             Ok(entries) => entries,
             Err(error) if depth > 0 && error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(Error::io(format!("cannot read directory {}", here.display()), error)),
+            Err(error) => {
+                let error = Error::io(format!("cannot read directory {}", here.display()), error);
+                if depth == 0 {
+                    return Err(error);
+                }
+                found.unreadable.push((below, error));
+                continue;
+            }
         };
         for entry in entries {
             if NOT_DATABASES.iter().any(|suffix| entry.name.ends_with(suffix)) {
@@ -91,11 +109,11 @@ fn candidates(disk: &dyn Disk, directory: &Directory) -> Result<Vec<PathBuf>> {
                     pending.push((relative, depth + 1));
                 }
             } else if directory.pattern.is_match(&entry.name) {
-                found.push(relative);
+                found.databases.push(relative);
             }
         }
     }
-    found.sort();
+    found.databases.sort();
     Ok(found)
 }
 
@@ -108,9 +126,11 @@ fn is_database(disk: &dyn Disk, path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::{self, Entry, Environment};
-    use crate::host::os;
+    use crate::host::{Host, os};
 
     fn directory(path: &Path, recursive: bool) -> Directory {
         let text = format!(
@@ -122,6 +142,14 @@ mod tests {
             Some(Entry::Directory(directory)) => directory,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Fails instead of waiting for ever.
+    fn scan_in_time(host: &Host, directory: Directory, members: BTreeSet<PathBuf>) -> Found {
+        let (disk, (done, is_done)) = (host.disk.clone(), std::sync::mpsc::channel());
+        let _ =
+            std::thread::Builder::new().spawn(move || done.send(scan(&*disk, &directory, &members))).unwrap();
+        is_done.recv_timeout(Duration::from_secs(10)).unwrap().unwrap()
     }
 
     #[test]
@@ -140,10 +168,13 @@ mod tests {
         write("text.db", b"not a database at all");
         write("empty.db", b"");
         write("b.db-wal", MAGIC);
+        // Opening it would wait for ever.
+        let (cwd, fifo) = (rustix::fs::CWD, rustix::fs::FileType::Fifo);
+        rustix::fs::mknodat(cwd, root.path().join("pipe.db"), fifo, 0o600.into(), 0).unwrap();
 
         let names = |recursive, members: &[&str]| -> Vec<String> {
             let members = members.iter().map(|name| root.path().join(name)).collect();
-            let found = scan(disk, &directory(root.path(), recursive), &members).unwrap();
+            let found = scan_in_time(&host, directory(root.path(), recursive), members);
             assert_eq!(found.aliases, [""; 0].map(PathBuf::from));
             found.databases.iter().map(|path| path.display().to_string()).collect()
         };
@@ -168,7 +199,8 @@ mod tests {
         disk.hard_link(&path("n.db"), &path("a.db")).unwrap();
         let look = |members: &[&str]| {
             let members = members.iter().map(|name| path(name)).collect();
-            let Found { databases, aliases } = scan(disk, &directory(root.path(), false), &members).unwrap();
+            let Found { databases, aliases, .. } =
+                scan(disk, &directory(root.path(), false), &members).unwrap();
             let text = |paths: Vec<PathBuf>| -> Vec<String> {
                 paths.iter().map(|path| path.display().to_string()).collect()
             };

@@ -76,6 +76,8 @@ impl Fleet {
     pub async fn start(&mut self, database: Database) -> bool {
         let is_new = !self.contains(&database.options.db);
         if is_new {
+            // It is not shown before it is started, which may hang. The caller knows when all are.
+            self.board.set_complete(false);
             self.start_or_remember(database, None).await;
         }
         is_new
@@ -190,8 +192,8 @@ impl Fleet {
         self.members.iter().map(shown).collect()
     }
 
-    /// Resolves once the replication of every database has ended for good, because somebody else writes to its replica;
-    /// never if there is none, or one is still to be started.
+    /// Resolves once the replication of every database has ended for good, as it does if somebody else writes to its
+    /// replica; never if there is none, or one is still to be started.
     pub fn all_ended(&self) -> BoxFuture<'static, ()> {
         if self.members.is_empty() || self.has_broken() {
             return Box::pin(std::future::pending());
@@ -241,6 +243,11 @@ impl Fleet {
         tracing::error!(
             "stopped before every database was opened: what was committed meanwhile may not be replicated"
         );
+        self.leave_behind();
+    }
+
+    /// There may be databases that are not in the fleet: [`Fleet::stop`] will not say that every replica is up to date.
+    pub fn leave_behind(&mut self) {
         self.left_behind = true;
     }
 

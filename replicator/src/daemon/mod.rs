@@ -15,8 +15,6 @@ pub mod process;
 mod restore;
 mod watch;
 
-use std::collections::BTreeSet;
-
 use crate::bucket::Opener;
 use crate::bucket::web::Proxies;
 use crate::config::{self, Config, Directory, Entry};
@@ -24,7 +22,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::{BoxFuture, Host};
 use crate::observe::{Board, Heartbeat, Server};
 
-use discover::Found;
 use fleet::Fleet;
 use lifecycle::{Action, Event, Lifecycle};
 pub use once::Once;
@@ -159,19 +156,23 @@ impl Daemon {
             self.lifecycle.child_started();
             self.child = Some(child);
         }
+        self.board.set_complete(self.watched.iter().all(Watched::is_complete));
         Ok(())
     }
 
     async fn start_directory(&mut self, directory: Directory) -> Result<()> {
-        let Found { databases, aliases } = watch::found(&self.host, &directory, &self.fleet).await?;
+        let mut found = watch::found(&self.host, &directory, &self.fleet).await?;
         tracing::info!(
-            dir = %directory.path.display(), count = databases.len(), watch = directory.watch,
+            dir = %directory.path.display(), count = found.databases.len(), watch = directory.watch,
             "found databases in directory"
         );
-        for alias in &aliases {
-            watch::warn_of_alias(&directory, alias);
+        if !directory.watch
+            && let Some((_, error)) = found.unreadable.pop()
+        {
+            // No later look would find what is in there.
+            return Err(error);
         }
-        if databases.is_empty() && !directory.watch {
+        if found.databases.is_empty() && !directory.watch {
             let message = format!(
                 "no SQLite databases found in directory {} with pattern {:?}; watch: true waits for them",
                 directory.path.display(),
@@ -179,16 +180,11 @@ impl Daemon {
             );
             return Err(Error::new(ErrorKind::NotFound, message));
         }
-        let mut own = BTreeSet::new();
-        for relative in databases {
-            let database = directory.database(&relative);
-            let path = database.options.db.clone();
-            if self.fleet.start(database).await {
-                own.insert(path);
-            }
-        }
-        if directory.watch {
-            self.watched.push(Watched::new(directory, own, aliases));
+        let is_watched = directory.watch;
+        let mut watched = Watched::new(directory);
+        watched.begin(found, &mut self.fleet).await;
+        if is_watched {
+            self.watched.push(watched);
         }
         Ok(())
     }
@@ -262,7 +258,7 @@ impl Daemon {
                 Wake::AllEnded => {
                     self.all_ended = true;
                     tracing::error!(
-                        "nothing is replicated any more: every replica is written by somebody else"
+                        "nothing is replicated any more: every replication has ended for good, and has told why"
                     );
                     Event::AllEnded
                 }
@@ -327,6 +323,7 @@ impl Daemon {
             for watched in &mut self.watched {
                 watched.look(&self.host, &mut self.fleet).await;
             }
+            self.board.set_complete(self.watched.iter().all(Watched::is_complete));
             Wake::Looked
         };
         tokio::select! {
@@ -338,10 +335,13 @@ impl Daemon {
         }
     }
 
-    /// The final sync of all, which a further signal cuts short.
+    /// The final sync of all, those included that came just now. A further signal cuts it short.
     async fn finish(self, signals: &mut dyn Signals) -> u8 {
-        let Self { fleet, mut lifecycle, .. } = self;
-        let mut stop = std::pin::pin!(fleet.stop());
+        let Self { host, mut fleet, mut watched, mut lifecycle, .. } = self;
+        let mut stop = std::pin::pin!(async {
+            watch::last_look(&mut watched, &host, &mut fleet).await;
+            fleet.stop().await
+        });
         let in_sync = loop {
             tokio::select! {
                 biased;

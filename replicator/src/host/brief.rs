@@ -5,6 +5,7 @@
 //! another thread.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,18 @@ const PATIENCE: Duration = Duration::from_millis(50);
 #[derive(Clone, Default)]
 pub(super) struct BriefWork {
     waiting: Arc<Mutex<VecDeque<Work>>>,
+    /// Whether a thread was asked for that has not begun. It will look for pieces when it does; one more would be of no
+    /// use, and while all threads of the pool hang the requests would pile up.
+    is_coming: Arc<AtomicBool>,
+}
+
+/// A thread that was asked for: it comes until this is dropped, which it is also if the pool shuts down before.
+struct Coming(Arc<AtomicBool>);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.swap(false, Ordering::SeqCst);
+    }
 }
 
 impl BriefWork {
@@ -53,8 +66,13 @@ impl BriefWork {
 
     #[expect(clippy::disallowed_methods, reason = "part of the host")]
     fn bring_thread(&self) {
-        let this = self.clone();
+        if self.is_coming.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (this, coming) = (self.clone(), Coming(Arc::clone(&self.is_coming)));
         tokio::task::spawn_blocking(move || {
+            // Before looking: what is added from now on may be too late for this thread, and brings another one.
+            drop(coming);
             while let Some(work) = this.next() {
                 work();
             }
@@ -102,5 +120,45 @@ mod tests {
         assert!(panicking.await.unwrap_err().is_panic(), "a panic is passed on");
         release.send(()).unwrap();
         assert!(hanging.await.unwrap());
+    }
+
+    /// Each of those who waited used to ask for a thread every 50 ms, and the pool's list of requests has no bound.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "waits from outside the runtime")]
+    fn while_every_thread_hangs_one_more_is_asked_for() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let host = os::host();
+        let (release, hang) = std::sync::mpsc::channel::<()>();
+        let hang = Arc::new(Mutex::new(hang));
+        let hanging = (0..2).map(|_| {
+            let (host, hang) = (host.clone(), Arc::clone(&hang));
+            runtime
+                .spawn(async move { host.blocking_brief(move || hang.lock().unwrap().recv().is_err()).await })
+        });
+        let hanging: Vec<_> = hanging.collect();
+        std::thread::sleep(4 * PATIENCE);
+        let pieces: Vec<_> = (0..50)
+            .map(|piece| {
+                let host = host.clone();
+                runtime.spawn(async move { host.blocking_brief(move || piece).await })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(pieces.iter().all(|piece| !piece.is_finished()), "there is no thread for them");
+        let asked = runtime.metrics().blocking_queue_depth();
+        drop(release);
+        let all = futures::future::join_all(hanging);
+        runtime.block_on(async {
+            assert!(all.await.into_iter().all(Result::unwrap));
+            for (count, piece) in pieces.into_iter().enumerate() {
+                assert_eq!(piece.await.unwrap(), count);
+            }
+        });
+        assert!(asked <= 1, "{asked} requests for a thread");
     }
 }

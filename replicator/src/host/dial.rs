@@ -5,7 +5,9 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -13,6 +15,10 @@ use super::{BoxFuture, Dial, Stream};
 
 /// Names that are looked up at once.
 const LOOKUPS: usize = 2;
+
+/// Time that an address has to itself before the next one is tried beside it. An address whose packets are dropped (IPv6
+/// that is half set up) would else use up the time that callers give to all of them, at each attempt.
+const HEAD_START: Duration = Duration::from_millis(300);
 
 /// Real connections.
 pub(super) struct TcpDial {
@@ -53,10 +59,32 @@ impl Dial for TcpDial {
     fn dial<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
             let addresses = self.addresses(host, port).await?;
-            let stream = TcpStream::connect(&addresses[..]).await?;
+            let stream = first_to_connect(&addresses, |address| TcpStream::connect(address)).await?;
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Stream>)
         })
+    }
+}
+
+/// Connects to the first of several addresses that answers, the earlier ones preferred. If none does, the error is the
+/// last one.
+async fn first_to_connect<T, F>(addresses: &[SocketAddr], connect: impl Fn(SocketAddr) -> F) -> io::Result<T>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no addresses");
+    let (mut untried, mut attempts) = (addresses.iter(), FuturesUnordered::new());
+    loop {
+        attempts.extend(untried.next().map(|address| connect(*address)));
+        let is_last = untried.len() == 0;
+        tokio::select! {
+            ended = attempts.next() => match ended {
+                Some(Ok(connected)) => return Ok(connected),
+                Some(Err(error)) => failure = error,
+                None => return Err(failure),
+            },
+            () = tokio::time::sleep(HEAD_START), if !is_last => {}
+        }
     }
 }
 
@@ -64,7 +92,6 @@ impl Dial for TcpDial {
 mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use tokio::net::TcpListener;
 
@@ -109,5 +136,29 @@ mod tests {
         dial.dial("name", 1).await.unwrap();
         let nowhere = TcpDial::new(|_, _| Ok(Vec::new()));
         assert!(nowhere.dial("name", 1).await.is_err());
+    }
+
+    /// The first address used to get all of the time.
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_never_answers_does_not_hold_up_the_next() {
+        let address = |number: u8| SocketAddr::from(([127, 0, 0, number], 1));
+        let [silent, good, refusing] = [1, 2, 3].map(address);
+        let connect = async |address| {
+            if address == silent {
+                std::future::pending::<()>().await;
+            }
+            if address == refusing { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(address) }
+        };
+        let attempt = async |addresses: &[SocketAddr]| {
+            tokio::time::timeout(Duration::from_secs(10), first_to_connect(addresses, connect)).await
+        };
+        let begun = tokio::time::Instant::now();
+        assert_eq!(attempt(&[silent, good]).await.unwrap().unwrap(), good);
+        assert_eq!(attempt(&[silent, silent, refusing, good]).await.unwrap().unwrap(), good);
+        assert!(begun.elapsed() <= 3 * HEAD_START, "{:?}", begun.elapsed());
+        let refused = attempt(&[refusing, refusing]).await.unwrap().unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(attempt(&[]).await.unwrap().is_err(), "there is nothing to try");
+        assert!(attempt(&[silent]).await.is_err(), "how long to wait is the caller's affair");
     }
 }

@@ -10,6 +10,7 @@ mod dial;
 pub mod heap;
 #[cfg(target_os = "linux")]
 mod inotify;
+pub mod lines;
 pub mod os;
 
 use std::future::Future;
@@ -97,6 +98,8 @@ pub struct FileMetadata {
     pub changed_nanos: i64,
     /// Whether this is a directory.
     pub is_dir: bool,
+    /// Whether this is a regular file: opening anything else may have effects, or wait for ever.
+    pub is_file: bool,
     /// Permission bits (`0o777` part), user and group, as far as the platform has them.
     pub mode: u32,
     /// Owning user id.
@@ -266,12 +269,18 @@ pub trait Watch: Send + Sync {
 
 /// Some watched files.
 pub trait Watcher: Send {
-    /// Resolves when one of the files may have been written, or may have lost its name, since the last call; never
+    /// Begins to watch those files that are not watched, or not any more since they changed. What changes afterwards is
+    /// reported; so look once more before you wait. It waits as long as their file system does, and may be dropped.
+    fn arm(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Resolves when one of the files may have been written, or may have lost its name, since it was armed; never
     /// resolves if none is touched.
     fn changed(&mut self) -> BoxFuture<'_, ()>;
 
-    /// Whether the last [`Watcher::changed`] watches all of the files: one may be missing, or the limits of the system
-    /// be reached.
+    /// Whether the last [`Watcher::arm`] had all of the files watched: one may be missing, its file system be away, or
+    /// the limits of the system be reached.
     fn is_complete(&self) -> bool;
 }
 

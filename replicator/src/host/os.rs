@@ -2,10 +2,11 @@
 //!
 //! The only module allowed to touch them; it must not contain decisions.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use rustix::process::{Flock, FlockType};
 
@@ -100,6 +101,7 @@ fn facts(metadata: &std::fs::Metadata) -> FileMetadata {
         modified: metadata.modified().map_or(UnixMillis::default(), unix_millis),
         changed_nanos: metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec()),
         is_dir: metadata.is_dir(),
+        is_file: metadata.is_file(),
         mode: metadata.mode() & 0o777,
         uid: metadata.uid(),
         gid: metadata.gid(),
@@ -129,9 +131,7 @@ impl Disk for OsDisk {
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(path)? {
             let entry = entry?;
-            if let Ok(name) = entry.file_name().into_string() {
-                entries.push(DirEntry { name, is_dir: entry.file_type()?.is_dir() });
-            }
+            entries.extend(listed(entry.file_name(), || Ok(entry.file_type()?.is_dir()))?);
         }
         entries.sort();
         Ok(entries)
@@ -180,7 +180,14 @@ impl Disk for OsDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::File::open(if path.as_os_str().is_empty() { Path::new(".") } else { path })?.sync_all()
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        match std::fs::File::open(path)?.sync_all() {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                tell_that_names_are_not_synced(path);
+                Ok(())
+            }
+            synced => synced,
+        }
     }
 
     fn set_modified(&self, path: &Path, time: UnixMillis) -> io::Result<()> {
@@ -205,6 +212,29 @@ impl Disk for OsDisk {
             _ => Ok(()),
         }
     }
+}
+
+/// One name of a listing; `None` if it is not UTF-8. Some file systems do not list what a name stands for: then it is
+/// looked up, and may be gone by now. That says nothing about the other names, nor about the directory.
+fn listed(name: OsString, is_dir: impl FnOnce() -> io::Result<bool>) -> io::Result<Option<DirEntry>> {
+    let Ok(name) = name.into_string() else { return Ok(None) };
+    match is_dir() {
+        Ok(is_dir) => Ok(Some(DirEntry { name, is_dir })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Some file systems (shared folders of virtual machines) cannot sync a directory. Like PostgreSQL we do without, for what
+/// was to be stored is there; but it is told, once.
+fn tell_that_names_are_not_synced(path: &Path) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        tracing::warn!(
+            path = %path.display(),
+            "this file system cannot sync a directory: after a power loss its newest files may be without their names"
+        );
+    });
 }
 
 impl DiskFile for OsFile {
@@ -233,5 +263,33 @@ impl DiskFile for OsFile {
         let question = Flock { start, length: len, ..Flock::from(FlockType::WriteLock) };
         let answer = rustix::process::fcntl_getlk(&self.0, &question);
         answer.is_ok_and(|met| met.is_some_and(|lock| lock.typ == FlockType::ReadLock))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The whole listing failed as if there were no directory, and a level of a replica looked empty.
+    #[test]
+    fn a_name_that_vanishes_meanwhile_is_left_out_of_a_listing() {
+        let entry = |name: &str, is_dir| listed(name.into(), || is_dir);
+        let found = Some(DirEntry { name: "a".to_owned(), is_dir: true });
+        assert_eq!(entry("a", Ok(true)).unwrap(), found);
+        assert_eq!(entry("b", Err(io::ErrorKind::NotFound.into())).unwrap(), None);
+        assert!(entry("c", Err(io::ErrorKind::PermissionDenied.into())).is_err());
+        let odd = std::os::unix::ffi::OsStringExt::from_vec(vec![0xff]);
+        assert_eq!(listed(odd, || Ok(false)).unwrap(), None);
+    }
+
+    /// An object that was there counted as not stored, for ever.
+    #[test]
+    #[cfg(target_os = "linux")]
+    #[expect(clippy::disallowed_methods, reason = "asks the system itself")]
+    fn a_file_system_that_cannot_sync_a_directory_is_no_failure() {
+        let answer = rustix::fs::fsync(std::fs::File::open("/proc").unwrap());
+        assert_eq!(answer, Err(rustix::io::Errno::INVAL), "this test needs such a file system");
+        host().disk.sync_dir(Path::new("/proc")).unwrap();
+        assert!(host().disk.sync_dir(Path::new("/proc/absent")).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -38,6 +39,8 @@ struct Member {
 pub struct Board {
     databases: Arc<Mutex<BTreeMap<PathBuf, Member>>>,
     operations: Arc<Operations>,
+    /// Every configured database is among them, as far as anybody can know.
+    complete: Arc<AtomicBool>,
 }
 
 impl Board {
@@ -62,6 +65,17 @@ impl Board {
         failures.note(Work::Session, error.to_string(), error);
         let (_, status) = watch::channel(Status { failures, ..Status::default() });
         self.add(path, status, Arc::new(|_| None));
+    }
+
+    /// Notes whether every configured database is shown. At first not.
+    pub fn set_complete(&self, complete: bool) {
+        self.complete.store(complete, Ordering::SeqCst);
+    }
+
+    /// Whether every configured database is shown: else what is shown says nothing about all of them.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::SeqCst)
     }
 
     /// Shows it no longer.

@@ -1,11 +1,13 @@
 //! Log lines in the shapes of Litestream's, which people grep and parse.
 //!
 //! A layer for `tracing`: the fields of the surrounding spans come first, then those of the event. One line is one
-//! write. A line that cannot be written is lost: logging never stops replication.
+//! write. A line that cannot be written is lost: logging never stops replication. Nor does a reader that was stopped: the
+//! lines are written by [`Lines`], and those that find no room there are counted.
 
 use std::fmt::{self, Write as _};
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber, span};
@@ -16,14 +18,30 @@ use tracing_subscriber::{Registry, filter};
 use super::level::{LogFormat, LogLevel};
 use super::time::rfc3339_millis;
 use crate::host::Clock;
+use crate::host::lines::Lines;
+
+/// How long the end of the program waits for a reader of the last lines.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Where lines go.
 pub type Output = Box<dyn Write + Send>;
 
+/// When dropped, lets the last lines be written. Keep it until nothing more is logged.
+#[must_use]
+pub struct LastLines(Arc<Lines>);
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        self.0.flush(LAST_LINES);
+    }
+}
+
 /// Installs logging for the whole process. A second call does nothing.
-pub fn install(level: LogLevel, format: LogFormat, clock: Arc<dyn Clock>, output: Output) {
+pub fn install(level: LogLevel, format: LogFormat, clock: Arc<dyn Clock>, output: Output) -> LastLines {
+    let (subscriber, last_lines) = subscriber(level, format, clock, output);
     // Fails only if a subscriber is set already, by an earlier call or by a test: that one stays.
-    let _ = tracing::subscriber::set_global_default(subscriber(level, format, clock, output));
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    last_lines
 }
 
 /// A subscriber that writes lines to `output`. Of other crates only warnings and errors are shown: their details
@@ -33,16 +51,45 @@ pub fn subscriber(
     format: LogFormat,
     clock: Arc<dyn Clock>,
     output: Output,
-) -> impl Subscriber + Send + Sync {
+) -> (impl Subscriber + Send + Sync, LastLines) {
     let others = level.filter().min(tracing::level_filters::LevelFilter::WARN);
     let targets = filter::Targets::new().with_default(others).with_target("replicator", level.filter());
-    Registry::default().with(Lines { format, clock, output: Mutex::new(output) }.with_filter(targets))
+    let shape = Shape { format, clock };
+    let about_lost = {
+        let shape = shape.clone();
+        move |lost| shape.line(Level::WARN, &lines_lost(lost))
+    };
+    let lines = Arc::new(Lines::to(output, about_lost));
+    let layer = Log { shape, lines: Arc::clone(&lines) };
+    (Registry::default().with(layer.with_filter(targets)), LastLines(lines))
 }
 
-struct Lines {
+struct Log {
+    shape: Shape,
+    lines: Arc<Lines>,
+}
+
+/// What lines look like.
+#[derive(Clone)]
+struct Shape {
     format: LogFormat,
     clock: Arc<dyn Clock>,
-    output: Mutex<Output>,
+}
+
+impl Shape {
+    fn line(&self, level: Level, fields: &Fields) -> String {
+        let time = rfc3339_millis(self.clock.now());
+        match self.format {
+            LogFormat::Text => text_line(&time, level, fields),
+            LogFormat::Json => json_line(&time, level, fields),
+            LogFormat::Pretty => pretty_line(&time, level, fields),
+        }
+    }
+}
+
+fn lines_lost(count: u64) -> Fields {
+    let message = "lines of this log were lost, because its reader did not read them in time".to_owned();
+    Fields { message, pairs: vec![Pair { name: "count", value: count.into() }] }
 }
 
 /// A field with its value; numbers and booleans stay what they are in JSON.
@@ -96,7 +143,7 @@ impl Visit for Fields {
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Log {
     fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
         if let Some(span) = context.span(id) {
             let mut fields = Fields::default();
@@ -121,15 +168,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
             }
         }
         event.record(&mut all);
-        let time = rfc3339_millis(self.clock.now());
-        let level = *event.metadata().level();
-        let line = match self.format {
-            LogFormat::Text => text_line(&time, level, &all),
-            LogFormat::Json => json_line(&time, level, &all),
-            LogFormat::Pretty => pretty_line(&time, level, &all),
-        };
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = output.write_all(line.as_bytes()).and_then(|()| output.flush());
+        self.lines.push(self.shape.line(*event.metadata().level(), &all));
     }
 }
 
@@ -189,6 +228,8 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, mpsc};
+
     use super::*;
     use crate::host::UnixMillis;
 
@@ -216,7 +257,7 @@ mod tests {
 
     fn lines(level: LogLevel, format: LogFormat) -> String {
         let written = Shared::default();
-        let subscriber = subscriber(level, format, Arc::new(Fixed), Box::new(written.clone()));
+        let (subscriber, last_lines) = subscriber(level, format, Arc::new(Fixed), Box::new(written.clone()));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(path = "/data/a b.db", "initialized db");
             let span = tracing::info_span!("db", db = "app.db");
@@ -228,6 +269,7 @@ mod tests {
             tracing::info!(target: "hyper::client", authorization = "secret", "request");
             tracing::warn!(target: "aws_config", "no region");
         });
+        drop(last_lines);
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -257,5 +299,47 @@ mod tests {
         assert_eq!(errors.lines().count(), 1, "{errors}");
         let all = lines(LogLevel::Trace, LogFormat::Text);
         assert!(all.contains("details") && all.contains("no region") && !all.contains("secret"), "{all}");
+    }
+
+    /// A pipe whose reader was stopped.
+    struct Full(mpsc::Receiver<()>);
+
+    impl Write for Full {
+        fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+            // Ends when the other side is gone.
+            let _ = self.0.recv();
+            Ok(data.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Both workers of the runtime used to wait for it, and no signal was heard.
+    #[test]
+    fn a_reader_that_was_stopped_stops_nobody() {
+        let (release, hang) = mpsc::channel();
+        let (done, is_done) = mpsc::channel();
+        let logging = std::thread::spawn(move || {
+            let (subscriber, last_lines) =
+                subscriber(LogLevel::Info, LogFormat::Text, Arc::new(Fixed), Box::new(Full(hang)));
+            tracing::subscriber::with_default(subscriber, || {
+                for number in 0..10_000 {
+                    tracing::info!(number, "a line that nobody reads");
+                }
+            });
+            done.send("logged").unwrap();
+            drop(last_lines);
+            done.send("ended").unwrap();
+        });
+        let logged = is_done.recv_timeout(Duration::from_secs(5));
+        let ended = is_done.recv_timeout(2 * LAST_LINES);
+        drop(release);
+        logging.join().unwrap();
+        assert_eq!((logged, ended), (Ok("logged"), Ok("ended")));
+        let told =
+            Shape { format: LogFormat::Text, clock: Arc::new(Fixed) }.line(Level::WARN, &lines_lost(7));
+        assert!(told.contains("level=WARN") && told.contains(" count=7"), "{told}");
     }
 }

@@ -3,6 +3,8 @@
 //! Names are written as they are: counters get no `_total` that Litestream's do not have. What Litestream has not,
 //! the distance between database and replica, is named `litestream_replica_…` beside its like.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -153,13 +155,21 @@ fn checkpoints(text: &mut Text, databases: &[Shown]) {
     }
 }
 
-/// Level-0 files by what keeps them. As with Litestream, the database goes by its base name here.
+/// Level-0 files by what keeps them. As with Litestream, the database goes by its base name here; those of several
+/// databases of one name are added up, since a scrape in which a series comes twice is refused as a whole.
 fn level0_files(text: &mut Text, databases: &[Shown]) {
     let name = "litestream_l0_retention_files_total";
     text.family(name, "gauge", "Files of level 0 in the replica, by whether and why not they can be deleted");
+    let mut by_name: BTreeMap<&OsStr, Level0Files> = BTreeMap::new();
     for Shown { path, level0, .. } in databases {
-        let Some(Level0Files { eligible, not_compacted, too_recent }) = level0 else { continue };
-        let path = Path::new(path.file_name().unwrap_or(path.as_os_str()));
+        let Some(level0) = level0 else { continue };
+        let sum = by_name.entry(path.file_name().unwrap_or(path.as_os_str())).or_default();
+        sum.eligible += level0.eligible;
+        sum.not_compacted += level0.not_compacted;
+        sum.too_recent += level0.too_recent;
+    }
+    for (path, Level0Files { eligible, not_compacted, too_recent }) in by_name {
+        let path = Path::new(path);
         for (status, count) in
             [("eligible", eligible), ("not_compacted", not_compacted), ("too_recent", too_recent)]
         {
@@ -247,5 +257,26 @@ mod tests {
             Shown { path: "/data/new.db".into(), status: Status::default(), level0: None },
         ];
         insta::assert_snapshot!(render(&databases, UnixMillis(500_000), UnixMillis(1_010_000)));
+    }
+
+    /// Prometheus refuses a scrape in which a series comes twice.
+    #[test]
+    fn no_series_comes_twice() {
+        let shown = |path: &str| Shown {
+            path: path.into(),
+            status: Status::default(),
+            level0: Some(Level0Files { eligible: 1, not_compacted: 2, too_recent: 3 }),
+        };
+        let databases = [shown("/a/app.db"), shown("/b/app.db"), shown("/b/other.db")];
+        let text = render(&databases, UnixMillis(0), UnixMillis(0));
+        let series: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| Some(line.rsplit_once(' ')?.0))
+            .collect();
+        let distinct: std::collections::BTreeSet<&str> = series.iter().copied().collect();
+        assert_eq!(series.len(), distinct.len(), "{text}");
+        let name = "litestream_l0_retention_files_total";
+        assert!(text.contains(&format!("{name}{{db=\"app.db\",status=\"too_recent\"}} 6\n")), "{text}");
     }
 }

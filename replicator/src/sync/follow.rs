@@ -231,6 +231,9 @@ impl<'a> Follower<'a> {
     async fn news(&mut self) {
         loop {
             // Watching begins before looking, so that a commit in between is not missed.
+            if let Some(watcher) = &mut self.watcher {
+                watcher.arm().await;
+            }
             let changed = self.watcher.as_mut().map(|watcher| watcher.changed());
             if has_news(self.session.as_deref()) {
                 tokio::time::sleep_until(self.not_before).await;

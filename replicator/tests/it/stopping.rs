@@ -163,3 +163,30 @@ fn a_stop_at_any_moment_of_the_start_tells_the_truth() {
     }
     assert!(told.0 > 0 && told.1 > 0, "the moments are not spread over the start: {told:?}");
 }
+
+/// No look at the directory came in between: it was never heard of, and the exit code was 0.
+#[test]
+fn a_database_that_appears_right_before_the_end_is_part_of_the_final_sync() {
+    for child in [false, true] {
+        let desk = Desk::new();
+        let _first = desk.app("tenants/first.db");
+        desk.write(
+            "c.yml",
+            "dbs:\n- dir: tenants\n  pattern: '*.db'\n  watch: true\n  replica: {path: backups}\n",
+        );
+        let exec = ["-exec", "sh -c 'while ! [ -e stop ]; do sleep 0.01; done'"];
+        let arguments = ["replicate", "-config", "c.yml"];
+        let arguments = [&arguments[..], if child { &exec } else { &[] }].concat();
+        let mut process = desk.start(&arguments);
+        wait_for_text(&process, "full copy complete");
+        insert(&desk.app("tenants/late.db"), 3);
+        if child {
+            desk.write("stop", "");
+        } else {
+            process.signal(Signal::Terminate).unwrap();
+        }
+        let status = process.wait(PATIENCE).unwrap();
+        assert_eq!(status.code(), Some(0), "{}", process.output());
+        assert_eq!(desk.rows_in_replica("backups/late.db"), 3);
+    }
+}

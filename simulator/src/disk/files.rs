@@ -32,6 +32,7 @@ impl State {
             modified: inode.modified,
             changed_nanos: inode.changed.0.saturating_mul(1_000_000),
             is_dir: inode.is_dir,
+            is_file: !inode.is_dir,
             mode: inode.mode,
             uid: inode.uid,
             gid: inode.gid,

@@ -64,6 +64,9 @@ impl Context<'_> {
                 Entry::Database(database) => databases.push(database.clone()),
                 Entry::Directory(directory) => {
                     let found = discover::scan(&*self.host.disk, directory, &BTreeSet::new())?;
+                    if let Some((_, error)) = found.unreadable.into_iter().next() {
+                        return Err(error);
+                    }
                     databases.extend(found.databases.iter().map(|relative| directory.database(relative)));
                 }
             }

@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context<'_>, args: &Replicate) -> Result<Outcome> {
     let logging = config.logging;
     let output: log::Output =
         if logging.stderr { Box::new(std::io::stderr()) } else { Box::new(std::io::stdout()) };
-    log::install(logging.level, logging.format, context.host.clock.clone(), output);
+    let _last_lines = log::install(logging.level, logging.format, context.host.clock.clone(), output);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "replicator");
     for warning in &config.warnings {
         tracing::warn!(config = config.source.as_ref().map(|path| path.display().to_string()), "{warning}");

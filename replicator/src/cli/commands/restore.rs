@@ -57,7 +57,7 @@ pub(super) fn run(context: &Context<'_>, args: Restore) -> Result<Outcome> {
     let level = if args.verbose { LogLevel::Debug } else { level };
     let output: log::Output =
         if args.json || stderr { Box::new(std::io::stderr()) } else { Box::new(std::io::stdout()) };
-    log::install(level, format, context.host.clock.clone(), output);
+    let _last_lines = log::install(level, format, context.host.clock.clone(), output);
     for warning in &source.warnings {
         tracing::warn!("{warning}");
     }
