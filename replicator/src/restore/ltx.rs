@@ -92,13 +92,13 @@ pub(super) async fn restore(
         progress.check_date(context, file).await?;
     }
     let applier = progress.applier.take().expect("a plan from nothing has at least one file");
-    let database_bytes = finish::finish(context, applier.temp).await?;
+    let finished = finish::finish(context, applier.temp).await?;
     Ok(Report::Restored(Restored {
         plan,
         bytes_fetched: progress.bytes_fetched,
-        database_bytes,
+        database_bytes: finished.bytes,
         duration: started.elapsed(),
-        integrity_check: context.options.integrity_check,
+        integrity_check: finished.check,
     }))
 }
 

@@ -106,9 +106,11 @@ impl Failure {
 pub async fn run(
     host: &Host,
     bucket: Arc<dyn Bucket>,
-    options: Options,
+    mut options: Options,
     progress: &dyn Progress,
 ) -> Result<Report> {
+    let (disk, output) = (host.disk.clone(), options.output.clone());
+    options.output = host.blocking(move || output::follow_links(disk.as_ref(), output)).await?;
     let context = Context { host, bucket: &bucket, options: &options, progress };
     if !context.may_write_output().await? {
         return Ok(Report::OutputExists);
