@@ -8,7 +8,7 @@ use crate::bucket::{Bucket, KeyLayout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
 use crate::observe::time::rfc3339;
-use crate::replica::{LtxName, common_prefix};
+use crate::replica::{LtxName, common_prefix, other_layout};
 
 /// A complete listing.
 #[derive(Debug)]
@@ -42,11 +42,7 @@ impl Listing {
         let mut listing = Self { files, legacy, misplaced };
         if listing.files.is_empty() && listing.legacy.is_empty() {
             // A directory replica copied into a bucket, or the other way round, keeps the keys it had.
-            let other = match layout {
-                KeyLayout::HexLevel => KeyLayout::LtxDirectory,
-                KeyLayout::LtxDirectory => KeyLayout::HexLevel,
-            };
-            listing.files = ltx_files(bucket, other).await?;
+            listing.files = ltx_files(bucket, other_layout(layout)).await?;
             if !listing.files.is_empty() {
                 tracing::warn!(
                     replica = bucket.location(),
