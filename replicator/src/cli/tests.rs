@@ -224,6 +224,20 @@ fn what_a_restore_would_stumble_over_is_told() {
     insta::assert_snapshot!(normal(&all, dir));
 }
 
+/// A replica that somebody has put where local state is.
+#[test]
+fn reset_leaves_the_levels_of_a_replica_alone() {
+    let scene = scene();
+    let (dir, disk) = (scene.path(), os::host().disk);
+    let snapshot = dir.join(".app.db-litestream/ltx/9/0000000000000001-0000000000000009.ltx");
+    write(&*disk, &snapshot, &[0; 200]);
+    let outcome = run_in(dir, &["reset", "app.db"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    assert!(outcome.stdout.contains("Removed 3 files"), "{}", outcome.stdout);
+    assert_eq!(disk.metadata(&snapshot).unwrap().len, 200);
+    assert!(disk.metadata(&dir.join(".app.db-litestream/ltx/0")).is_err());
+}
+
 #[test]
 fn the_configuration_file_comes_from_the_environment_too() {
     let scene = scene();
