@@ -194,6 +194,50 @@ fn outputs_have_litestreams_shapes() {
     insta::assert_snapshot!(normal(&all, dir));
 }
 
+/// Whoever looks here before a restore must not learn of it only from the restore.
+#[test]
+fn what_a_restore_would_stumble_over_is_told() {
+    let scene = scene();
+    let dir = scene.path();
+    let disk = os::host().disk;
+    let file = |level: &str, txid: u64, len: usize| {
+        let name = format!("backup/{level}/{txid:016x}-{txid:016x}.ltx");
+        write(&*disk, &dir.join(name), &vec![0; len]);
+    };
+    // Transaction 12 is cut off; of the other replica, 2 is lost; a third one came from a bucket.
+    file("app/ltx/0", 12, 50);
+    file("absent/ltx/0", 1, 300);
+    file("absent/ltx/0", 3, 300);
+    file("tenants/a.db/0000", 1, 300);
+    let mut all = String::new();
+    for database in ["app.db", "absent.db", "tenants/a.db", "tenants/b.db"] {
+        for command in [&["status", "-remote"][..], &["ltx"]] {
+            let words = [command, &["-config", "litestream.yml", database]].concat();
+            let mut outcome = run_in(dir, &words);
+            // The times of files are those of this run.
+            let lines =
+                outcome.stdout.lines().map(|line| line.split("  20").next().unwrap().to_owned() + "\n");
+            outcome.stdout = lines.collect();
+            all.push_str(&format!("$ replicator {}\n{}\n", words.join(" "), show(&outcome, dir)));
+        }
+    }
+    insta::assert_snapshot!(normal(&all, dir));
+}
+
+/// A replica that somebody has put where local state is.
+#[test]
+fn reset_leaves_the_levels_of_a_replica_alone() {
+    let scene = scene();
+    let (dir, disk) = (scene.path(), os::host().disk);
+    let snapshot = dir.join(".app.db-litestream/ltx/9/0000000000000001-0000000000000009.ltx");
+    write(&*disk, &snapshot, &[0; 200]);
+    let outcome = run_in(dir, &["reset", "app.db"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    assert!(outcome.stdout.contains("Removed 3 files"), "{}", outcome.stdout);
+    assert_eq!(disk.metadata(&snapshot).unwrap().len, 200);
+    assert!(disk.metadata(&dir.join(".app.db-litestream/ltx/0")).is_err());
+}
+
 #[test]
 fn the_configuration_file_comes_from_the_environment_too() {
     let scene = scene();

@@ -15,7 +15,7 @@ use super::resolved::{
 };
 use super::section::{At, Report};
 use super::values::format_duration;
-use crate::bucket::settings::Settings;
+use crate::bucket::settings::{DirectorySettings, Settings};
 use crate::error::Result;
 use crate::sync;
 
@@ -38,6 +38,7 @@ pub fn config(raw: RawConfig, environment: &Environment, report: &Report) -> Con
         .filter_map(|one| Some((one.line, entry(one, &raw, environment, report)?)))
         .collect();
     check_distinct(&entries, report);
+    check_apart(entries.iter().map(|(line, entry)| (Some(*line), entry)), report);
     let databases = entries.into_iter().map(|(_, entry)| entry).collect();
     Config {
         source: None,
@@ -58,8 +59,9 @@ pub fn from_arguments(db: &str, url: &str, environment: &Environment, report: &R
     let options = sync::Options::new(environment.absolute(db)?);
     let replica = replica::from_url(url, environment, report)?;
     let logging = logging(&RawLogging::default(), environment, report);
-    let databases = vec![Entry::Database(Database { options, replica, restore_if_absent: false })];
-    Ok(Config { databases, logging, ..Config::default() })
+    let database = Entry::Database(Database { options, replica, restore_if_absent: false });
+    check_apart([(None, &database)].into_iter(), report);
+    Ok(Config { databases: vec![database], logging, ..Config::default() })
 }
 
 /// How to log: the environment counts more than the file.
@@ -384,6 +386,34 @@ fn check_distinct(entries: &[(u64, Entry)], report: &Report) {
                 report.error(Some(*line), "dbs", message);
                 break;
             }
+        }
+    }
+}
+
+/// No replica in a directory may lie where local state is kept: both have a directory `ltx`, and what is there would be
+/// taken for local state, which is removed when it is not needed any more.
+fn check_apart<'a>(entries: impl Iterator<Item = (Option<u64>, &'a Entry)> + Clone, report: &Report) {
+    let metas = entries.clone().filter_map(|(_, entry)| match entry {
+        Entry::Database(database) => Some(&database.options.meta_dir),
+        Entry::Directory(_) => None,
+    });
+    for (line, entry) in entries {
+        let (replica, is_directory) = match entry {
+            Entry::Database(database) => (&database.replica, false),
+            Entry::Directory(directory) => (&directory.template.replica, true),
+        };
+        let Settings::Directory(DirectorySettings { path, .. }) = &replica.settings else { continue };
+        let is_inside =
+            |meta: &PathBuf| ["ltx", "replicator"].iter().any(|name| path.starts_with(meta.join(name)));
+        let collides = |meta: &&PathBuf| is_inside(meta) || *meta == path && !is_directory;
+        if let Some(meta) = metas.clone().find(collides) {
+            let message = format!(
+                "the replica in {} would lie among the local state in {}, and be removed with it: choose another \
+                 directory for one of them (path or meta-path)",
+                path.display(),
+                meta.display()
+            );
+            report.error(line, if line.is_some() { "dbs" } else { "" }, message);
         }
     }
 }

@@ -295,6 +295,27 @@ fn directories_may_share_a_replica() {
     assert!(refuse(&format!("dbs:\n{database}{}", one("/d", "*.db"))).contains("uses the replica"));
 }
 
+/// `reset` would remove the replica with the local state.
+#[test]
+fn a_replica_among_local_state_is_refused() {
+    let one =
+        |replica: &str| format!("dbs:\n- path: /d/a.db\n  meta-path: /m\n  replica: {{path: {replica}}}\n");
+    for replica in ["/m", "/m/.", "/m/ltx", "/m/ltx/0", "/m/replicator/a"] {
+        let error = refuse(&one(replica));
+        assert!(error.contains("local state in /m") && error.contains("line 2"), "{error}");
+    }
+    for replica in ["/m/backup", "/", "/m2", "/m/ltx2"] {
+        accept(&one(replica));
+    }
+    let other = "- path: /d/b.db\n  replica: {url: 's3://b/b'}\n  meta-path: /backup/a\n";
+    assert!(refuse(&format!("{}{other}", one("/backup/a"))).contains("local state in /backup/a"));
+    accept(&format!("{}- dir: /e\n  pattern: '*.db'\n  replica: {{path: /m}}\n", one("/backup/a")));
+
+    let typed = |url: &str| from_arguments("/d/a.db", url, &environment());
+    assert!(typed("file:///d/.a.db-litestream").unwrap_err().message().contains("local state"));
+    typed("file:///d/backup").unwrap();
+}
+
 #[test]
 fn an_endpoint_that_is_not_written_comes_from_the_environment() {
     let mut environment = environment();

@@ -124,6 +124,14 @@ pub struct DirEntry {
 pub trait Disk: Send + Sync {
     /// Opens a file.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
+    /// As [`OpenMode::CreateNew`], with permission bits `mode`, less the umask, where the platform has them.
+    fn create_new(&self, path: &Path, _mode: u32) -> io::Result<Box<dyn DiskFile>> {
+        self.open(path, OpenMode::CreateNew)
+    }
+    /// Where a symbolic link points, as it is written; `None` for anything else, `NotFound` for nothing.
+    fn link_target(&self, _path: &Path) -> io::Result<Option<PathBuf>> {
+        Ok(None)
+    }
     /// Facts about what `path` names, following symbolic links; `NotFound` if nothing.
     fn metadata(&self, path: &Path) -> io::Result<FileMetadata>;
     /// Names in a directory, sorted. Names that are not UTF-8 are left out.

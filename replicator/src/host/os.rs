@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
 use rustix::process::{Flock, FlockType};
@@ -121,6 +121,20 @@ impl Disk for OsDisk {
             OpenMode::Truncate => options.write(true).create(true).truncate(true),
         };
         Ok(Box::new(OsFile(options.open(path)?)))
+    }
+
+    fn create_new(&self, path: &Path, mode: u32) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = std::fs::OpenOptions::new();
+        Ok(Box::new(OsFile(options.read(true).write(true).create_new(true).mode(mode).open(path)?)))
+    }
+
+    fn link_target(&self, path: &Path) -> io::Result<Option<PathBuf>> {
+        match std::fs::read_link(path) {
+            Ok(target) => Ok(Some(target)),
+            // What exists and is no link.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {

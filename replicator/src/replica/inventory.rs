@@ -145,6 +145,30 @@ impl Inventory {
     }
 }
 
+/// Lists all levels in the layout of the store, or, if the replica holds no file in that, in the other one: a directory
+/// that was copied into a bucket keeps the keys it had. Returns the layout of the keys, too.
+///
+/// # Errors
+/// As [`Bucket::list`].
+pub(crate) async fn list_either_layout(bucket: &dyn Bucket) -> Result<(KeyLayout, Vec<ObjectInfo>)> {
+    let layout = bucket.layout();
+    for layout in [layout, other_layout(layout)] {
+        let objects = bucket.list(common_prefix(layout), None).await?;
+        if objects.iter().any(|object| LtxName::parse_key(layout, &object.key).is_some()) {
+            return Ok((layout, objects));
+        }
+    }
+    Ok((layout, Vec::new()))
+}
+
+/// How keys spell levels in the other family of stores.
+pub(crate) fn other_layout(layout: KeyLayout) -> KeyLayout {
+    match layout {
+        KeyLayout::HexLevel => KeyLayout::LtxDirectory,
+        KeyLayout::LtxDirectory => KeyLayout::HexLevel,
+    }
+}
+
 /// What the keys of all levels start with, so that one listing finds them all.
 pub(crate) fn common_prefix(layout: KeyLayout) -> &'static str {
     match layout {

@@ -6,12 +6,20 @@ use super::Context;
 use super::options::IntegrityCheck;
 use super::output::TempFile;
 use super::report::Step;
-use crate::error::{Error, Result};
-use crate::verify::{Depth, check_integrity};
+use crate::error::{Error, ErrorKind, Result};
+use crate::verify::{Checked, Depth, check_integrity};
 
-/// Puts the complete file in place; returns its size in bytes. Syncing and checking go on side by side: one waits
-/// for the disk, the other for the processor. A file that fails either never gets its name.
-pub(super) async fn finish(context: Context<'_>, temp: TempFile) -> Result<u64> {
+/// What was put in place.
+pub(super) struct Finished {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The check that it passed.
+    pub check: IntegrityCheck,
+}
+
+/// Puts the complete file in place. Syncing and checking go on side by side: one waits for the disk, the other for the
+/// processor. A file that fails either never gets its name.
+pub(super) async fn finish(context: Context<'_>, temp: TempFile) -> Result<Finished> {
     context.progress.step(Step::Checking);
     let temp = Arc::new(temp);
     let (synced, checked) = tokio::join!(sync(context, temp.clone()), check(context, temp.clone()));
@@ -20,10 +28,10 @@ pub(super) async fn finish(context: Context<'_>, temp: TempFile) -> Result<u64> 
     context
         .host
         .blocking(move || {
-            synced.and(checked)?;
+            let check = synced.and(checked)?;
             let facts = temp.file().metadata().map_err(|error| temp.error("look at", error))?;
             temp.publish(force)?;
-            Ok(facts.len)
+            Ok(Finished { bytes: facts.len, check })
         })
         .await
 }
@@ -32,13 +40,33 @@ async fn sync(context: Context<'_>, temp: Arc<TempFile>) -> Result<()> {
     context.host.blocking(move || temp.sync()).await
 }
 
-async fn check(context: Context<'_>, temp: Arc<TempFile>) -> Result<()> {
-    let depth = match context.options.integrity_check {
-        IntegrityCheck::None => return Ok(()),
+/// Returns the check that was made and passed: none, if SQLite cannot make it.
+async fn check(context: Context<'_>, temp: Arc<TempFile>) -> Result<IntegrityCheck> {
+    let asked = context.options.integrity_check;
+    let depth = match asked {
+        IntegrityCheck::None => return Ok(asked),
         IntegrityCheck::Quick => Depth::Quick,
         IntegrityCheck::Full => Depth::Full,
     };
     let vfs = context.host.vfs.clone();
-    let checked = context.host.blocking(move || check_integrity(vfs.as_deref(), temp.path(), depth)).await;
-    checked.map_err(|error: Error| error.context("the restored database was not put in place"))
+    let checked = context.host.blocking(move || check_ours(vfs.as_deref(), &temp, depth)).await;
+    let checked = checked.map_err(|error| error.context("the restored database was not put in place"))?;
+    Ok(if checked == Checked::Sound { asked } else { IntegrityCheck::None })
+}
+
+/// SQLite opens the file by its name: what it finds in the file of another restore says nothing about ours.
+fn check_ours(vfs: Option<&str>, temp: &TempFile, depth: Depth) -> Result<Checked> {
+    temp.check_identity()?;
+    let checked = check_integrity(vfs, temp.path(), depth);
+    if checked.is_err() {
+        temp.check_identity()?;
+    }
+    checked.map_err(|error| match error.kind() {
+        ErrorKind::Corrupt => {
+            let message =
+                format!("{error}; replicator restore -integrity-check none restores it all the same");
+            Error::new(ErrorKind::Corrupt, message)
+        }
+        _ => error,
+    })
 }

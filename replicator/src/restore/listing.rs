@@ -1,14 +1,22 @@
 //! What a replica holds, and which of its two formats to restore from.
 
-use super::Failure;
+use std::cmp::Reverse;
+use std::fmt;
+
 use super::legacy;
+use super::moment;
 use super::options::{Options, Target};
 use super::plan::File;
+use super::{Context, Failure};
 use crate::bucket::{Bucket, KeyLayout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::UnixMillis;
+use crate::ltx::MIN_FILE_LEN;
 use crate::observe::time::rfc3339;
-use crate::replica::{LtxName, common_prefix};
+use crate::replica::{LtxName, common_prefix, other_layout};
+
+/// So much later than its transaction a file is stored only if the store was away, or if it is a copy.
+const LATE_MILLIS: i64 = 60 * 60 * 1000;
 
 /// A complete listing.
 #[derive(Debug)]
@@ -32,6 +40,16 @@ pub(super) enum Source {
     Nothing,
 }
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ltx => "LTX files",
+            Self::Legacy => "only 0.3.x generations",
+            Self::Nothing => "nothing",
+        })
+    }
+}
+
 impl Listing {
     /// Lists every level and the generations. Complete, or an error: a refused or failed request is never mistaken
     /// for an empty replica.
@@ -41,12 +59,7 @@ impl Listing {
             futures::try_join!(ltx_files(bucket, layout), legacy::Inventory::list(bucket))?;
         let mut listing = Self { files, legacy, misplaced };
         if listing.files.is_empty() && listing.legacy.is_empty() {
-            // A directory replica copied into a bucket, or the other way round, keeps the keys it had.
-            let other = match layout {
-                KeyLayout::HexLevel => KeyLayout::LtxDirectory,
-                KeyLayout::LtxDirectory => KeyLayout::HexLevel,
-            };
-            listing.files = ltx_files(bucket, other).await?;
+            listing.files = ltx_files(bucket, other_layout(layout)).await?;
             if !listing.files.is_empty() {
                 tracing::warn!(
                     replica = bucket.location(),
@@ -93,12 +106,40 @@ impl Listing {
         }
     }
 
+    /// Refuses generations that were chosen for the newest state if the times of the store, which made them the newer
+    /// ones, are those of a copy: then the order of the keys decided.
+    ///
+    /// # Errors
+    /// `Conflict`, saying how to choose.
+    pub(super) async fn check_times(&self, context: Context<'_>) -> Result<(), Failure> {
+        let is_by_time = context.options.target == Target::Latest && !is_named(context.options);
+        let whole = self.files.iter().filter(|file| is_by_time && file.size >= MIN_FILE_LEN);
+        // Of the files that end with the last transaction, the one of the lowest level was stored first.
+        let newest = whole.max_by_key(|file| (file.name.max, Reverse(file.name.level)));
+        let Some((file, created)) = newest.and_then(|file| Some((file, file.created?))) else {
+            return Ok(());
+        };
+        let captured = moment::captured_at(context.bucket.as_ref(), file).await?;
+        if created.0.saturating_sub(captured.0) <= LATE_MILLIS {
+            return Ok(());
+        }
+        let generation = self.legacy.last_written().map_or("ID", |(name, _)| name);
+        let message = format!(
+            "it holds LTX files and generations of Litestream 0.3, and the times of the store do not tell which are newer: \
+             {} is of {}, but stored at {}, so this is a copy; choose with -txid {} or -generation {generation}",
+            file.key,
+            rfc3339(captured),
+            rfc3339(created),
+            file.name.max
+        );
+        Err(context.replica_error(ErrorKind::Conflict, message).into())
+    }
+
     /// Times are compared only here, and only those the store itself gave: the newer writer wins, as in Litestream.
     fn preferred(&self, options: &Options) -> Source {
-        let named = options.legacy.generation.is_some() || options.legacy.index.is_some();
         match (self.files.is_empty(), self.legacy.is_empty()) {
             (true, true) => Source::Nothing,
-            _ if named => Source::Legacy,
+            _ if is_named(options) => Source::Legacy,
             (true, false) => Source::Legacy,
             (false, true) => Source::Ltx,
             (false, false) if matches!(options.target, Target::Txid(_)) => Source::Ltx,
@@ -156,6 +197,11 @@ impl Listing {
             legacy >= time || matches!(newest(self.files.iter()), Newest::At(ltx) if legacy > ltx)
         })
     }
+}
+
+/// Whether the generations were asked for, whatever lies beside them.
+fn is_named(options: &Options) -> bool {
+    options.legacy.generation.is_some() || options.legacy.index.is_some()
 }
 
 enum Newest {

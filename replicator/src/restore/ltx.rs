@@ -17,7 +17,7 @@ use super::report::{Format, Plan, PlannedFile, Report, Restored, Step};
 use super::{Context, Failure, finish};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ltx::{MIN_FILE_LEN, Txid};
-use crate::replica::Level;
+use crate::replica::{Level, LtxName};
 
 /// What survives a new plan.
 #[derive(Default)]
@@ -43,16 +43,20 @@ struct Damage {
     error: Error,
 }
 
-/// Restores or, in a dry run, plans. After a [`Failure::Vanished`] it can be called again with the same `progress`.
+/// Restores or, in a dry run, plans. After a [`Failure::Vanished`] it can be called again with the same `progress`, and
+/// with the objects as `ghosts` that the store lists, but does not have.
 pub(super) async fn restore(
     context: Context<'_>,
-    files: &[File],
+    files: Vec<File>,
+    ghosts: Vec<File>,
     progress: &mut Progress,
     started: Instant,
 ) -> Result<Report, Failure> {
     // Objects too small to be LTX files are no files; other levels may cover them.
     let (mut files, cut): (Vec<File>, Vec<File>) =
-        files.iter().cloned().partition(|file| file.size >= MIN_FILE_LEN);
+        files.into_iter().partition(|file| file.size >= MIN_FILE_LEN);
+    let unusable: Vec<Unusable> =
+        cut.into_iter().map(Unusable::cut).chain(ghosts.into_iter().map(Unusable::ghost)).collect();
     files.retain(|file| !progress.is_spoiled(file) && !progress.misdated.contains(&file.key));
     progress.chosen = Arc::default();
     let want = want(context, &mut files).await?;
@@ -60,9 +64,7 @@ pub(super) async fn restore(
     let mut gap = None;
     if let (Target::Timestamp(time), Want::Exactly(txid)) = (context.options.target, want) {
         is_newest = plan::restorable(&files).last() == Some(&txid);
-        if is_newest {
-            gap = moment::gap_before(context.bucket.as_ref(), &mut files, txid, time).await?;
-        }
+        gap = moment::gap_before(context.bucket.as_ref(), &mut files, txid, time).await?;
         moment::leave_out_later(context.bucket.as_ref(), &mut files, txid, time).await?;
     }
     let chosen = match gap {
@@ -70,7 +72,7 @@ pub(super) async fn restore(
         None => progress.continue_with(context, &files, want),
     };
     let end = progress.applied.last().map(|file| file.name.max);
-    let chosen: Arc<[File]> = mind_the_cut(context, is_newest, (chosen, end), &cut)?.into();
+    let chosen: Arc<[File]> = mind_the_unusable(context, is_newest, (chosen, end), &unusable)?.into();
     progress.check_end(&chosen)?;
     let plan = describe(progress.applied.iter().chain(chosen.iter()));
     if context.options.dry_run {
@@ -92,30 +94,46 @@ pub(super) async fn restore(
         progress.check_date(context, file).await?;
     }
     let applier = progress.applier.take().expect("a plan from nothing has at least one file");
-    let database_bytes = finish::finish(context, applier.temp).await?;
+    let finished = finish::finish(context, applier.temp).await?;
     Ok(Report::Restored(Restored {
         plan,
         bytes_fetched: progress.bytes_fetched,
-        database_bytes,
+        database_bytes: finished.bytes,
         duration: started.elapsed(),
-        integrity_check: context.options.integrity_check,
+        integrity_check: finished.check,
     }))
 }
 
-/// An error that names a cut object, if that is why there is no plan, or why the newest state seems older than it is.
-/// What time a cut object is of nobody can tell, so it also spoils a point in time after every other file.
-fn mind_the_cut(
+/// An object that is listed under the name of an LTX file, and is none.
+struct Unusable {
+    name: LtxName,
+    /// What it is instead.
+    what: String,
+}
+
+impl Unusable {
+    fn cut(File { key, name, size, .. }: File) -> Self {
+        Self { name, what: format!("{key} has {size} bytes, too few for an LTX file") }
+    }
+
+    fn ghost(File { key, name, .. }: File) -> Self {
+        Self { name, what: format!("{key} is listed, but the store has no such object") }
+    }
+}
+
+/// An error that names an unusable object, if that is why there is no plan, or why the newest state seems older than it
+/// is. What time such an object is of nobody can tell, so it also spoils a point in time after every other file.
+fn mind_the_unusable(
     context: Context<'_>,
     is_newest: bool,
     (chosen, applied): (Result<Vec<File>>, Option<Txid>),
-    cut: &[File],
+    unusable: &[Unusable],
 ) -> Result<Vec<File>> {
     let end = chosen.as_ref().ok().and_then(|chosen| chosen.last()).map(|file| file.name.max).or(applied);
-    let Some(first) = cut.iter().filter(|file| Some(file.name.max) > end).min_by_key(|file| file.name.min)
-    else {
+    let later = unusable.iter().filter(|object| Some(object.name.max) > end);
+    let Some(Unusable { what, .. }) = later.min_by_key(|object| object.name.min) else {
         return chosen;
     };
-    let what = format!("{} has {} bytes, too few for an LTX file", first.key, first.size);
     match chosen {
         Ok(chosen) if !is_newest => Ok(chosen),
         Ok(_) => {

@@ -40,9 +40,20 @@ pub use report::{Format, NoProgress, Plan, PlannedFile, Progress, Report, Restor
 
 use listing::{Listing, Source};
 use output::Existing;
+use plan::File;
 
 /// How often a restore plans again because objects vanished under it (retention, compaction).
 const REPLANS: usize = 5;
+
+/// What the attempts of one restore leave to the next.
+#[derive(Default)]
+struct Earlier {
+    /// Where the first one restored from.
+    source: Option<Source>,
+    /// How often an object was listed and not there, by its key.
+    vanished: BTreeMap<String, usize>,
+    ltx: ltx::Progress,
+}
 
 /// What the steps of one restore share.
 #[derive(Clone, Copy)]
@@ -102,20 +113,23 @@ impl Failure {
 ///
 /// # Errors
 /// `NotFound` if the replica provably holds no state for the target; `Corrupt` if an object that is needed is damaged or
-/// ids are missing in between; `Usage` if the output may not be replaced; otherwise as the store or the disk says.
+/// ids are missing in between; `Usage` if the output may not be replaced; `Conflict` if the replica becomes another one
+/// meanwhile; otherwise as the store or the disk says.
 pub async fn run(
     host: &Host,
     bucket: Arc<dyn Bucket>,
-    options: Options,
+    mut options: Options,
     progress: &dyn Progress,
 ) -> Result<Report> {
+    let (disk, output) = (host.disk.clone(), options.output.clone());
+    options.output = host.blocking(move || output::follow_links(disk.as_ref(), output)).await?;
     let context = Context { host, bucket: &bucket, options: &options, progress };
     if !context.may_write_output().await? {
         return Ok(Report::OutputExists);
     }
-    let mut ltx = ltx::Progress::default();
-    let result = context.attempts(&mut ltx).await.map_err(|error| ltx.first_cause(error));
-    if let Some(unfinished) = ltx.applier.take() {
+    let mut earlier = Earlier::default();
+    let result = context.attempts(&mut earlier).await.map_err(|error| earlier.ltx.first_cause(error));
+    if let Some(unfinished) = earlier.ltx.applier.take() {
         context.discard(unfinished).await;
     }
     result
@@ -143,50 +157,69 @@ impl Context<'_> {
 
     /// Lists, plans and applies, again and again as long as objects vanish in between, or others stand for damaged
     /// ones.
-    async fn attempts(self, ltx: &mut ltx::Progress) -> Result<Report> {
+    async fn attempts(self, earlier: &mut Earlier) -> Result<Report> {
         let started = Instant::now();
-        let mut vanished = BTreeMap::<String, usize>::new();
         let mut attempt = 0;
         loop {
-            match self.attempt(ltx, &vanished, started).await {
+            match self.attempt(earlier, started).await {
                 Ok(report) => return Ok(report),
                 Err(Failure::Failed(error)) => return Err(error),
-                Err(Failure::Damaged { key, error }) => ltx.do_without(&key, error)?,
-                Err(Failure::Misdated { key }) => ltx.disbelieve(key),
+                Err(Failure::Damaged { key, error }) => earlier.ltx.do_without(&key, error)?,
+                Err(Failure::Misdated { key }) => earlier.ltx.disbelieve(key),
                 Err(Failure::Vanished { key, error }) if attempt < planted!("no-second-plan", 0, REPLANS) => {
                     attempt += 1;
                     tracing::warn!(key, %error, "an object vanished during the restore: planning again");
-                    *vanished.entry(key).or_default() += 1;
+                    *earlier.vanished.entry(key).or_default() += 1;
                 }
-                Err(Failure::Vanished { error, .. }) => {
-                    return Err(error.context(format_args!("objects kept vanishing, {REPLANS} times")));
+                Err(Failure::Vanished { key, error }) => {
+                    // Not `NotFound`: there is a replica.
+                    let message = format_args!(
+                        "objects kept vanishing, {REPLANS} times, {key} last ({error}): restore again when nothing \
+                         deletes from the replica any more"
+                    );
+                    return Err(self.replica_error(ErrorKind::Transient, message));
                 }
             }
         }
     }
 
-    async fn attempt(
-        self,
-        ltx: &mut ltx::Progress,
-        vanished: &BTreeMap<String, usize>,
-        started: Instant,
-    ) -> Result<Report, Failure> {
+    async fn attempt(self, earlier: &mut Earlier, started: Instant) -> Result<Report, Failure> {
         self.progress.step(Step::Listing);
         let mut listing = Listing::read(self.bucket.as_ref()).await?;
-        match listing.source(self.options)? {
+        let source = listing.source(self.options)?;
+        self.check_same_source(&mut earlier.source, source)?;
+        match source {
             Source::Nothing if self.options.if_replica_exists => Ok(Report::NoReplica),
             Source::Nothing => {
                 let message = "it holds no backup: neither LTX files nor 0.3.x generations";
                 Err(self.replica_error(ErrorKind::NotFound, message).into())
             }
-            Source::Legacy => legacy::restore(self, &listing.legacy, started).await,
+            Source::Legacy => {
+                listing.check_times(self).await?;
+                legacy::restore(self, &listing.legacy, started).await
+            }
             Source::Ltx => {
                 // A stale listing can go on naming what is gone. One 404 alone may be a hiccup.
-                listing.files.retain(|file| vanished.get(&file.key).is_none_or(|&times| times < 2));
-                let result = ltx::restore(self, &listing.files, ltx, started).await;
+                let is_ghost = |file: &File| earlier.vanished.get(&file.key).is_some_and(|&times| times >= 2);
+                let (ghosts, files) = std::mem::take(&mut listing.files).into_iter().partition(is_ghost);
+                let result = ltx::restore(self, files, ghosts, &mut earlier.ltx, started).await;
                 result.map_err(|failure| listing.offer_legacy(failure, self.options.target))
             }
         }
+    }
+
+    /// Refuses to go on with another format, or with nothing, after what an earlier attempt has seen: that would be an old
+    /// state or none at all, silently.
+    fn check_same_source(self, first: &mut Option<Source>, now: Source) -> Result<()> {
+        let first = *first.get_or_insert(now);
+        if first == now {
+            return Ok(());
+        }
+        let message = format!(
+            "it held {first} when the restore began, and now it holds {now}: was it deleted, or its file system \
+             unmounted? Look at it, and restore again"
+        );
+        Err(self.replica_error(ErrorKind::Conflict, message))
     }
 
     /// Drops what cleans up after itself, as blocking work.

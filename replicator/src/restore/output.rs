@@ -31,6 +31,30 @@ pub(super) enum Existing {
     Present,
 }
 
+/// Links that may lead from one to the next, as in Linux.
+const MOST_LINKS: usize = 40;
+
+/// Permission bits of a file that nobody else is to read.
+const PRIVATE: u32 = 0o600;
+/// Permission bits of any new file, before the umask.
+const COMMON: u32 = 0o666;
+
+/// The file that `output` stands for, which need not exist: a link would be replaced by a rename. SQLite goes by the file's
+/// own name, too, and has its log beside that.
+pub(super) fn follow_links(disk: &dyn Disk, output: PathBuf) -> Result<PathBuf> {
+    let mut path = output.clone();
+    for _ in 0..MOST_LINKS {
+        let target = optional(disk.link_target(&path));
+        match target.map_err(|error| io_error("look at", &path, error))?.flatten() {
+            Some(target) => path = parent(&path).join(target),
+            None => return Ok(path),
+        }
+    }
+    let message =
+        format!("output {} is a link that leads nowhere: name the file to create", output.display());
+    Err(Error::new(ErrorKind::Usage, message))
+}
+
 /// Looks at the output path.
 pub(super) fn look(disk: &dyn Disk, output: &Path) -> Result<Existing> {
     match optional(disk.metadata(output)).map_err(|error| io_error("look at", output, error))? {
@@ -96,8 +120,6 @@ fn journal_holds_data(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
 pub(super) struct TempFile {
     disk: Arc<dyn Disk>,
     output: PathBuf,
-    /// Identity of what we created: another process may remove it and put its own there.
-    identity: (u64, u64),
     /// Dropped before the directories it lies in.
     scratch: Scratch,
     created_dirs: Created,
@@ -121,22 +143,18 @@ impl Drop for Created {
 }
 
 impl TempFile {
-    /// Creates it and missing parent directories (permission bits 0700, as Litestream does).
+    /// Creates it and missing parent directories (permission bits 0700, as Litestream does). Who may not read what it
+    /// replaces may not read it either.
     pub(super) fn create(disk: Arc<dyn Disk>, output: &Path) -> Result<Self> {
         let created_dirs = Created::parents_of(disk.clone(), output)?;
-        let scratch = Scratch::create(disk.clone(), output, "")?;
+        let replaced = optional(disk.metadata(output)).map_err(|error| io_error("look at", output, error))?;
+        let mode = if replaced.is_some() { PRIVATE } else { COMMON };
+        let scratch = Scratch::with_mode(disk.clone(), output, "", mode)?;
         // A killed restore of a 0.3.x replica left these too, and this one may be of another format.
         for suffix in [Scratch::OBJECT, Scratch::WAL] {
             Scratch::remove_stale(disk.as_ref(), &Scratch::path(output, suffix))?;
         }
-        let facts = scratch.file.metadata().map_err(|error| scratch.error("look at", error))?;
-        Ok(Self {
-            disk,
-            output: output.to_owned(),
-            identity: (facts.device, facts.inode),
-            scratch,
-            created_dirs,
-        })
+        Ok(Self { disk, output: output.to_owned(), scratch, created_dirs })
     }
 
     /// Where it is.
@@ -181,17 +199,15 @@ impl TempFile {
         sync_dir(self.disk.as_ref(), parent(&self.output))
     }
 
-    fn check_identity(&mut self) -> Result<()> {
-        let path = self.path();
-        let now = self.disk.metadata(path).map_err(|error| self.error("look at", error))?;
-        if (now.device, now.inode) == self.identity {
+    /// Refuses to go on if the name stands for another file by now.
+    pub(super) fn check_identity(&self) -> Result<()> {
+        if self.scratch.is_ours().map_err(|error| self.error("look at", error))? {
             return Ok(());
         }
         let message = format!(
-            "{} was replaced by another process during the restore: is another restore running?",
-            path.display()
+            "{} was replaced or removed by another process during the restore: is another restore running?",
+            self.path().display()
         );
-        self.keep();
         Err(Error::new(ErrorKind::Conflict, message))
     }
 
@@ -257,11 +273,15 @@ impl Scratch {
     /// Suffix of the log of a 0.3.x replica.
     pub(super) const WAL: &str = "-wal";
 
-    /// Creates it as `<output>.tmp<suffix>`; its directory must exist.
+    /// Creates it as `<output>.tmp<suffix>`, for nobody else to read; its directory must exist.
     pub(super) fn create(disk: Arc<dyn Disk>, output: &Path, suffix: &str) -> Result<Self> {
+        Self::with_mode(disk, output, suffix, PRIVATE)
+    }
+
+    fn with_mode(disk: Arc<dyn Disk>, output: &Path, suffix: &str, mode: u32) -> Result<Self> {
         let path = Self::path(output, suffix);
         Self::remove_stale(disk.as_ref(), &path)?;
-        let file = disk.open(&path, OpenMode::CreateNew);
+        let file = disk.create_new(&path, mode);
         let file = file.map_err(|error| io_error("create", &path, error))?;
         Ok(Self { disk, path, file, is_kept: false })
     }
@@ -287,12 +307,28 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// Whether the name still stands for what was created: another process may have put its own there.
+    fn is_ours(&self) -> io::Result<bool> {
+        let identity = |facts: FileMetadata| (facts.device, facts.inode);
+        let Some(named) = optional(self.disk.metadata(&self.path))? else { return Ok(false) };
+        Ok(identity(named) == identity(self.file.metadata()?))
+    }
+
+    fn remove_ours(&self) -> io::Result<()> {
+        if self.is_ours()? {
+            optional(self.disk.remove_file(&self.path))?;
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Scratch {
     /// Cleaning up must not fail the caller twice: what cannot be removed now is removed by the next restore.
     fn drop(&mut self) {
         if !self.is_kept
             && !planted!("unfinished-file-left")
-            && let Err(error) = optional(self.disk.remove_file(&self.path))
+            && let Err(error) = self.remove_ours()
         {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the unfinished file");
         }

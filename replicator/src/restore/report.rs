@@ -30,7 +30,7 @@ pub struct Restored {
     pub database_bytes: u64,
     /// Wall time of the whole restore.
     pub duration: Duration,
-    /// Which check passed.
+    /// Which check passed. None if the one that was asked for could not run, which is a warning.
     pub integrity_check: IntegrityCheck,
 }
 

@@ -16,16 +16,26 @@ pub enum Depth {
     Full,
 }
 
+/// What a check says that found no damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// The database is sound.
+    Sound,
+    /// Nothing: SQLite could not check.
+    CouldNotRun,
+}
+
 /// Checks a complete database file without a log. Blocks. The file is opened as immutable: no locks, and no `-wal`
 /// or `-shm` appears beside it, although its header says WAL mode.
 ///
 /// A check that cannot *run* (the schema uses a function or collation that only the application has) is a warning,
 /// not an error: it says nothing about the bytes. So is a row that breaks a rule of the schema (`CHECK`, `NOT NULL`, a
-/// type): SQLite lets applications commit such rows, and what was committed is to be restored.
+/// type), and a full-text index that is not the one of its content: SQLite lets applications commit such states, and what
+/// was committed is to be restored.
 ///
 /// # Errors
 /// `Corrupt` with SQLite's first findings; otherwise as opening or reading the file says.
-pub fn check_integrity(vfs: Option<&str>, path: &Path, depth: Depth) -> Result<()> {
+pub fn check_integrity(vfs: Option<&str>, path: &Path, depth: Depth) -> Result<Checked> {
     let pragma = match depth {
         Depth::Quick => "quick_check",
         Depth::Full => "integrity_check",
@@ -33,9 +43,12 @@ pub fn check_integrity(vfs: Option<&str>, path: &Path, depth: Depth) -> Result<(
     match run(vfs, path, pragma) {
         Ok(Findings { damage, violations }) if damage.is_empty() => {
             if let Some(finding) = violations.first() {
-                tracing::warn!(path = %path.display(), finding, "{pragma} finds rows that break the schema's rules");
+                tracing::warn!(
+                    path = %path.display(), finding,
+                    "{pragma} finds what breaks the schema's rules, as an application can commit it"
+                );
             }
-            Ok(())
+            Ok(Checked::Sound)
         }
         Ok(Findings { damage, .. }) => Err(Error::new(
             ErrorKind::Corrupt,
@@ -43,7 +56,7 @@ pub fn check_integrity(vfs: Option<&str>, path: &Path, depth: Depth) -> Result<(
         )),
         Err(rusqlite::Error::SqliteFailure(cause, Some(reason))) if cause.code == ErrorCode::Unknown => {
             tracing::warn!(path = %path.display(), reason, "{pragma} could not run");
-            Ok(())
+            Ok(Checked::CouldNotRun)
         }
         Err(error) => {
             let kind = match error.sqlite_error_code() {
@@ -62,7 +75,7 @@ pub fn check_integrity(vfs: Option<&str>, path: &Path, depth: Depth) -> Result<(
 struct Findings {
     /// The file is not what SQLite writes.
     damage: Vec<String>,
-    /// Rows that break a rule of the schema.
+    /// Rows that break a rule of the schema, or full-text indexes that do.
     violations: Vec<String>,
 }
 
@@ -103,9 +116,17 @@ fn look(connection: &Connection, pragma: &str, limit: usize) -> rusqlite::Result
     Ok(findings)
 }
 
-/// By the texts in SQLite's `pragma.c`.
+/// By the texts in SQLite's `pragma.c`, and in `fts3.c` and `fts5_main.c`. A full-text index with its content in another
+/// table (`content=`) is kept up to date by the application, or not.
 fn is_violation(finding: &str) -> bool {
-    let starts = ["CHECK constraint failed in ", "NULL value in ", "NUMERIC value in ", "TEXT value in "];
+    let starts = [
+        "CHECK constraint failed in ",
+        "NULL value in ",
+        "NUMERIC value in ",
+        "TEXT value in ",
+        "malformed inverted index for FTS",
+        "unable to validate the inverted index for FTS",
+    ];
     let is_of_type = || {
         let rest = finding.strip_prefix("non-").and_then(|rest| rest.split_once(' '));
         rest.is_some_and(|(_, rest)| rest.starts_with("value in "))
@@ -172,9 +193,9 @@ mod tests {
         let (_dir, path) = database(
             "a.db",
             "CREATE TABLE t (a); INSERT INTO t VALUES (1); PRAGMA writable_schema = ON;
-             UPDATE sqlite_schema SET sql = 'CREATE TABLE t (a CHECK (mine(a)))';",
+             UPDATE sqlite_schema SET sql = 'CREATE TABLE t (a, b AS (mine(a)) NOT NULL)';",
         );
-        check_integrity(None, &path, Depth::Quick).unwrap();
+        assert_eq!(check_integrity(None, &path, Depth::Quick).unwrap(), Checked::CouldNotRun);
     }
 
     /// `CHECK` does not do here: SQLite leaves it out of the schema of a file that is opened for reading only.
@@ -188,6 +209,18 @@ mod tests {
         let (_dir, path) = database("a.db", BROKEN_RULES);
         for depth in [Depth::Quick, Depth::Full] {
             check_integrity(None, &path, depth).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_full_text_index_that_its_application_did_not_keep_up_to_date_is_not_damage() {
+        let without_content = "CREATE VIRTUAL TABLE g USING fts4(content='absent', a);";
+        let behind = "CREATE TABLE t (a); CREATE VIRTUAL TABLE f USING fts4(content='t', a); INSERT INTO t VALUES ('x');";
+        for sql in [behind, without_content] {
+            let (_dir, path) = database("a.db", sql);
+            for depth in [Depth::Quick, Depth::Full] {
+                assert_eq!(check_integrity(None, &path, depth).unwrap(), Checked::Sound, "{sql}");
+            }
         }
     }
 

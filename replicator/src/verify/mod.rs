@@ -4,4 +4,4 @@
 
 mod integrity;
 
-pub use integrity::{Depth, check_integrity};
+pub use integrity::{Checked, Depth, check_integrity};

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use super::args::{Command, ConfigFlags};
 use super::{Outcome, block_on};
-use crate::bucket::{self, url};
+use crate::bucket::{self, Bucket, KeyLayout, url};
 use crate::config::{self, Config, Database, Entry, Environment, Logging, Replica};
 use crate::daemon::discover;
 use crate::error::{Error, ErrorKind, Result};
@@ -128,6 +128,16 @@ struct Source {
     database: Option<PathBuf>,
     logging: Logging,
     warnings: Vec<String>,
+}
+
+/// What is to be said about keys in the layout of another kind of store.
+fn layout_warning(bucket: &dyn Bucket, layout: KeyLayout) -> Option<String> {
+    (layout != bucket.layout()).then(|| {
+        format!(
+            "the keys in {} have the layout of another kind of store: restore reads them, and replicate begins anew",
+            bucket.location()
+        )
+    })
 }
 
 /// Warnings about a configuration, for standard error.

@@ -12,8 +12,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::Disk;
 use crate::sync;
 
-/// What replication keeps below the meta directory: our own files, and those of Litestream.
-const STATE: [&str; 2] = ["replicator", "ltx"];
+/// What replication keeps below the meta directory: our own files, and those of Litestream. Other levels than 0 are no local
+/// state, but those of a replica that somebody has put there.
+const STATE: [&str; 2] = ["replicator", "ltx/0"];
 
 pub(super) fn run(context: &Context<'_>, args: &Reset) -> Result<Outcome> {
     let path = match &args.database[..] {
@@ -83,8 +84,8 @@ fn reset(disk: &dyn Disk, path: &Path, meta: &Path, dry_run: bool) -> io::Result
     // Children come after their parents in the list.
     for directory in directories.iter().rev() {
         disk.remove_dir(directory)?;
+        disk.sync_dir(directory.parent().unwrap_or(meta))?;
     }
-    disk.sync_dir(meta)?;
     let _ = writeln!(text, "Removed {} files in {}", files.len(), meta.display());
     text.push_str("Reset complete. The next replication starts with a full copy of the database.\n");
     Ok(text)

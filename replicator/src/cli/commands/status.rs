@@ -8,14 +8,14 @@ use serde::Serialize;
 use super::super::Outcome;
 use super::super::args::Status;
 use super::super::table::{json, table};
-use super::{Context, warning_lines};
-use crate::bucket::Opener;
+use super::{Context, layout_warning, warning_lines};
+use crate::bucket::{KeyLayout, Opener};
 use crate::config::Database;
 use crate::config::values::format_size;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Disk, with_suffix};
 use crate::ltx::Txid;
-use crate::replica::Inventory;
+use crate::replica::{Gap, Inventory, list_either_layout};
 
 #[derive(Serialize)]
 struct Row {
@@ -46,15 +46,18 @@ pub(super) async fn run(context: &Context<'_>, args: &Status) -> Result<Outcome>
     for database in &databases {
         let mut row = local(&*context.host.disk, database);
         if args.remote {
-            row.remote_txid = Some(match remote(&opener, database).await {
-                Ok(Some(txid)) => txid.to_string(),
-                Ok(None) => "-".to_owned(),
-                Err(error) => {
-                    outcome.code = 1;
-                    outcome.stderr.push_str(&format!("Error: {}: {error}\n", row.database));
-                    "error".to_owned()
+            let (txid, problem) = match remote(&opener, database).await {
+                Ok(remote) => {
+                    outcome.stderr.push_str(&warning_lines(remote.warning.as_slice()));
+                    (remote.txid.map_or_else(|| "-".to_owned(), |txid| txid.to_string()), remote.problem)
                 }
-            });
+                Err(error) => ("error".to_owned(), Some(error.to_string())),
+            };
+            row.remote_txid = Some(txid);
+            if let Some(problem) = problem {
+                outcome.code = 1;
+                outcome.stderr.push_str(&format!("Error: {}: {problem}\n", row.database));
+            }
         }
         rows.push(row);
     }
@@ -62,10 +65,36 @@ pub(super) async fn run(context: &Context<'_>, args: &Status) -> Result<Outcome>
     Ok(outcome)
 }
 
-/// The last transaction that a restore would reach.
-async fn remote(opener: &Opener, database: &Database) -> Result<Option<Txid>> {
+/// What a listing tells about a replica.
+struct Remote {
+    /// The last transaction to which the files lead without a gap.
+    txid: Option<Txid>,
+    /// Why a restore of the newest state fails.
+    problem: Option<String>,
+    warning: Option<String>,
+}
+
+async fn remote(opener: &Opener, database: &Database) -> Result<Remote> {
     let bucket = opener.open(&database.replica.settings).await?;
-    Ok(Inventory::load(&*bucket).await?.restorable_max())
+    let (layout, objects) = list_either_layout(&*bucket).await?;
+    let inventory = Inventory::from_objects(layout, &objects);
+    let txid = inventory.restorable_max();
+    let problem = problem(&inventory, layout, txid).map(|what| format!("{}: {what}", bucket.location()));
+    Ok(Remote { txid, problem, warning: layout_warning(&*bucket, layout) })
+}
+
+/// What keeps a restore from the newest state, although files lead to `reached`.
+fn problem(inventory: &Inventory, layout: KeyLayout, reached: Option<Txid>) -> Option<String> {
+    let advice = match reached {
+        Some(txid) => format!("restore -txid {txid} gives the newest state before that"),
+        None => "nothing can be restored".to_owned(),
+    };
+    if let Some(Gap { after, next }) = inventory.gap() {
+        let (from, to) = (after.next(), Txid(next.0 - 1));
+        return Some(format!("transactions {from} to {to} are in no LTX file, but later ones are; {advice}"));
+    }
+    let cut = inventory.undersized().iter().find(|name| Some(name.max) > reached)?;
+    Some(format!("{} is too small for an LTX file; {advice}", cut.key(layout)))
 }
 
 fn local(disk: &dyn Disk, database: &Database) -> Row {

@@ -40,13 +40,13 @@ pub(super) async fn restore(
     context.progress.planned(&plan);
     let builder = build(context, &parts).await?;
     let temp = context.host.blocking(move || builder.into_temp()).await;
-    let database_bytes = finish::finish(context, temp).await?;
+    let finished = finish::finish(context, temp).await?;
     Ok(Report::Restored(Restored {
         bytes_fetched: plan.bytes(),
         plan,
-        database_bytes,
+        database_bytes: finished.bytes,
         duration: started.elapsed(),
-        integrity_check: context.options.integrity_check,
+        integrity_check: finished.check,
     }))
 }
 

@@ -171,6 +171,38 @@ async fn another_restore_to_the_same_output_is_noticed() {
     assert_eq!(read(&output), b"second");
 }
 
+#[tokio::test]
+async fn a_restore_that_fails_leaves_the_file_of_another_one_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("x/a.db");
+    let disk = crate::host::os::host().disk;
+    let first = super::super::output::TempFile::create(disk.clone(), &output).unwrap();
+    let second = super::super::output::TempFile::create(disk, &output).unwrap();
+    second.file().write_all_at(b"second", 0).unwrap();
+    drop(first);
+    second.publish(false).unwrap();
+    assert_eq!(read(&output), b"second");
+}
+
+/// SQLite opens a file by its name: what it says about the file of another restore is no damage.
+#[tokio::test]
+async fn the_check_of_a_file_that_another_restore_replaced_is_no_verdict() {
+    let case = &cases().await[0];
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("a.db");
+    let (disk, other) = (crate::host::os::host().disk, output.clone());
+    let bucket: Arc<dyn Bucket> = FaultyBucket::get(&case.bucket, move |_, _| {
+        let file = super::super::output::TempFile::create(disk.clone(), &other).unwrap();
+        file.file().write_all_at(&[7; 4096], 0).unwrap();
+        // As if its process went on for ever.
+        std::mem::forget(file);
+        Get::Normal
+    });
+    let error = restore(&bucket, Options::new(&output)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(names(dir.path()), ["a.db.tmp"], "it is the other's");
+}
+
 /// Two restores over one database: the first to end must not remove what the second may yet fail to replace.
 #[tokio::test]
 async fn a_restore_that_lost_its_file_removes_nothing() {

@@ -318,6 +318,25 @@ async fn old_and_new_format_side_by_side() {
     }
 }
 
+/// A copy in the order of the keys: generations come last, and seem to be the newest.
+#[tokio::test]
+async fn times_of_a_copy_do_not_choose_between_the_formats() {
+    const COPIED: i64 = 100_000_000;
+    let bucket = generations(&[(0xa, 10, 1, COPIED + 2)]).await;
+    let file = synthetic::l0(1, 512, 1, &[(1, 1)]);
+    put(bucket.as_ref(), &file.key, file.bytes, COPIED + 1).await;
+    let error = value(&bucket, |options| options).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    insta::assert_snapshot!(error, @"cannot restore from memory:: it holds LTX files and generations of Litestream 0.3, and the times of the store do not tell which are newer: 0000/0000000000000001-0000000000000001.ltx is of 1970-01-01T00:00:01Z, but stored at 1970-01-02T03:46:40Z, so this is a copy; choose with -txid 0000000000000001 or -generation 000000000000000a");
+    let generation = Some("000000000000000a".to_owned());
+    let legacy = LegacyOptions { generation, ..LegacyOptions::default() };
+    assert_eq!(value(&bucket, |options| Options { legacy, ..options }).await.unwrap(), 1);
+    let dir = tempfile::tempdir().unwrap();
+    let target = Target::Txid(crate::ltx::Txid(1));
+    let (report, _) = restored(&bucket, Options { target, ..synthetic::options(&dir) }).await;
+    assert_eq!(report.plan.format, Format::Ltx);
+}
+
 /// A replica that was taken over long ago, and whose first LTX files are past their retention.
 #[tokio::test]
 async fn generations_beside_ltx_files_do_not_answer_for_times_after_their_end() {

@@ -109,6 +109,94 @@ async fn a_parent_that_is_a_file_is_a_local_error_not_a_missing_replica() {
     assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
 }
 
+/// A rename would replace the link, and leave the database where the link led.
+#[tokio::test]
+async fn a_link_is_followed() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    write(&at("old.db"), b"old");
+    write(&at("old.db-wal"), &[1; 5000]);
+    symlink("old.db", at("link.db")).unwrap();
+    symlink(at("volume/new.db"), at("dangling.db")).unwrap();
+    symlink("dangling.db", at("second.db")).unwrap();
+    let error = restore_golden(Options::new(at("link.db"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    restore_golden(Options { force: true, ..Options::new(at("link.db")) }).await.unwrap();
+    restore_golden(Options::new(at("second.db"))).await.unwrap();
+    assert_eq!(names(dir.path()), ["dangling.db", "link.db", "old.db", "second.db", "volume"]);
+    assert_eq!(names(&at("volume")), ["new.db"]);
+    for name in ["dangling.db", "link.db", "second.db"] {
+        assert!(at(name).is_symlink(), "{name}");
+    }
+    assert!(read(&at("old.db")).len() > 4096 && read(&at("old.db")) == read(&at("volume/new.db")));
+
+    symlink("loop.db", at("loop.db")).unwrap();
+    let error = restore_golden(Options::new(at("loop.db"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(error.message().contains("loop.db is a link that leads nowhere"), "{error}");
+}
+
+/// Not even while it is being restored.
+#[tokio::test]
+async fn what_replaces_a_private_database_is_private_from_the_first_byte() {
+    for (name, replaced, expected) in [
+        ("0.5.17-4096", Some(0o600), &[("a.db.tmp", 0o600)][..]),
+        ("0.5.17-4096", Some(0o644), &[("a.db.tmp", 0o600)]),
+        ("0.3.13-4096", None, &[("a.db.tmp-object", 0o600), ("a.db.tmp-wal", 0o600)]),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("a.db");
+        let disk = crate::host::os::host().disk;
+        if let Some(mode) = replaced {
+            write(&output, b"mine");
+            let owner = disk.metadata(&output).unwrap();
+            disk.set_permissions(&output, mode, owner.uid, owner.gid).unwrap();
+        }
+        let (seen, directory_there) = (Arc::new(std::sync::Mutex::new(0)), dir.path().to_owned());
+        let count = seen.clone();
+        let bucket: Arc<dyn Bucket> = FaultyBucket::get(&directory(golden::set(name)), move |_, _| {
+            let disk = crate::host::os::host().disk;
+            for (file, mode) in expected {
+                let facts = disk.metadata(&directory_there.join(file)).unwrap();
+                assert_eq!(format!("{:o}", facts.mode), format!("{mode:o}"), "{file}");
+                *count.lock().unwrap() += 1;
+            }
+            Get::Normal
+        });
+        restore(&bucket, Options { force: true, ..Options::new(&output) }).await.unwrap();
+        assert!(*seen.lock().unwrap() > 0);
+        if let Some(mode) = replaced {
+            assert_eq!(disk.metadata(&output).unwrap().mode, mode);
+        }
+    }
+}
+
+/// The pages of a database, as one file of level 0.
+fn whole(sql: &str) -> synthetic::File {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    let image = read(&path);
+    let pages = (1..).zip(image.chunks(4096).map(<[u8]>::to_vec));
+    synthetic::file_of(0, (1, 1), 4096, u32::try_from(image.len() / 4096).unwrap(), pages)
+}
+
+/// A check that SQLite cannot make was not passed.
+#[tokio::test]
+async fn the_report_names_the_check_that_was_made() {
+    const TABLE: &str = "CREATE TABLE t (a); INSERT INTO t VALUES (1);";
+    let unknown = format!(
+        "{TABLE} PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'CREATE TABLE t (a, b AS (mine(a)) NOT NULL)';"
+    );
+    for (sql, check) in [(TABLE, IntegrityCheck::Quick), (&unknown, IntegrityCheck::None)] {
+        let bucket = synthetic::replica(&[whole(sql)]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let (report, _) = restored(&bucket, Options::new(dir.path().join("a.db"))).await;
+        assert_eq!(report.integrity_check, check);
+    }
+}
+
 #[tokio::test]
 async fn a_dry_run_plans_and_touches_nothing() {
     for (name, format) in [("0.5.17-4096", Format::Ltx), ("0.3.13-4096", Format::Legacy)] {
@@ -133,6 +221,7 @@ async fn a_result_that_fails_the_check_never_appears() {
         let options = Options { integrity_check, ..Options::new(&output) };
         let error = restore(&bucket, options).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.message().contains("-integrity-check none restores it all the same"), "{error}");
         assert_eq!(names(dir.path()), [""; 0]);
     }
     let options = Options { integrity_check: IntegrityCheck::None, ..Options::new(&output) };

@@ -181,13 +181,92 @@ async fn a_stale_listing_does_not_end_the_restore() {
     assert_eq!((report.plan.txid, image[0]), (Some(Txid(3)), 3));
 }
 
+/// A listed file that is not there, and nothing that stands for it: what is left is an old state.
+#[tokio::test]
+async fn the_newest_file_listed_and_not_there_is_an_error() {
+    let three = [1, 2, 3].map(|txid| l0(txid, 512, 1, &[(1, u8::try_from(txid).unwrap())]));
+    let inner = replica(&three).await;
+    let ghost = key(0, 3, 3);
+    let bucket: Arc<dyn Bucket> = FaultyBucket::get(&inner, move |_, key| match key == ghost {
+        true => Get::Fails(ErrorKind::NotFound),
+        false => Get::Normal,
+    });
+    let target = |target| {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { target, ..options(&dir) };
+        (dir, options)
+    };
+    for newest in [Target::Latest, Target::Timestamp(crate::host::UnixMillis(9000))] {
+        let (_dir, options) = target(newest);
+        let error = restore(&bucket, options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(error, @"cannot restore from memory:: 0000/0000000000000003-0000000000000003.ltx is listed, but the store has no such object; the newest state without it is -txid 0000000000000002");
+        }
+    }
+    let (_dir, options) = target(Target::Txid(Txid(2)));
+    assert_eq!(restored(&bucket, options).await.1[0], 2);
+}
+
+/// It is not listed any more when the restore looks again: another writer has withdrawn it.
+#[tokio::test]
+async fn a_newest_file_that_is_deleted_meanwhile_is_done_without() {
+    let before = [l0(1, 512, 1, &[(1, 1)]), l0(2, 512, 1, &[(1, 2)]), l0(3, 512, 1, &[(1, 3)])];
+    let three = key(0, 3, 3);
+    let (result, image, _) = restore_while(&before, &three, &[&three], Vec::new(), 1).await;
+    assert_eq!((result.unwrap().plan.txid, image[0]), (Some(Txid(2)), 2));
+}
+
+/// There is a replica, so `NotFound` would be wrong: the scripts of users take that for a first start.
 #[tokio::test]
 async fn objects_that_vanish_again_and_again_end_it() {
-    let inner = replica(&[l0(1, 512, 1, &[(1, 1)]), file(9, (1, 1), 512, 1, &[(1, 1)])]).await;
-    let bucket = FaultyBucket::get(&inner, |_, _| Get::Fails(ErrorKind::NotFound));
+    let all = [
+        l0(1, 512, 1, &[(1, 1)]),
+        l0(2, 512, 1, &[(1, 1)]),
+        file(1, (1, 2), 512, 1, &[(1, 1)]),
+        file(9, (1, 2), 512, 1, &[(1, 1)]),
+    ];
+    for (files, kind) in [(&all[..1], ErrorKind::Corrupt), (&all, ErrorKind::Transient)] {
+        let bucket = FaultyBucket::get(&replica(files).await, |_, _| Get::Fails(ErrorKind::NotFound));
+        let dir = tempfile::tempdir().unwrap();
+        let shared: Arc<dyn Bucket> = bucket.clone();
+        let error = restore(&shared, options(&dir)).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.message().contains("0000/0000000000000001-0000000000000001.ltx"), "{error}");
+        assert!(bucket.gets.lock().unwrap().len() <= files.len() * (1 + REPLANS));
+    }
+}
+
+/// A bucket all of whose LTX files are gone after the first request for one of them: its file system was unmounted.
+fn gone_after_the_first_get(inner: &Arc<dyn Bucket>) -> Arc<dyn Bucket> {
+    let change = inner.clone();
+    FaultyBucket::get(inner, move |_, _| {
+        let listed = block_on(change.list("000", None)).unwrap();
+        let keys: Vec<String> = listed.into_iter().map(|object| object.key).collect();
+        block_on(change.delete(&keys)).unwrap();
+        Get::Normal
+    })
+}
+
+#[tokio::test]
+async fn a_replica_that_goes_away_is_not_taken_for_none() {
+    let bucket = gone_after_the_first_get(&replica(&[l0(1, 512, 1, &[(1, 1)])]).await);
     let dir = tempfile::tempdir().unwrap();
-    let shared: Arc<dyn Bucket> = bucket.clone();
-    let error = restore(&shared, options(&dir)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-    assert!(bucket.gets.lock().unwrap().len() <= 1 + REPLANS);
+    let flagged = Options { if_replica_exists: true, ..options(&dir) };
+    let error = restore(&bucket, flagged).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    insta::assert_snapshot!(error, @"cannot restore from memory:: it held LTX files when the restore began, and now it holds nothing: was it deleted, or its file system unmounted? Look at it, and restore again");
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[tokio::test]
+async fn generations_do_not_take_the_place_of_files_that_go_away() {
+    let inner = replica(&[l0(1, 512, 1, &[(1, 1)])]).await;
+    let generation = "generations/000000000000000a/snapshots/00000000.snapshot.lz4";
+    let (condition, put) = (PutCondition::IfAbsent, PutOptions::default());
+    inner.put(generation, bytes::Bytes::from_static(b"x"), condition, put).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let error = restore(&gone_after_the_first_get(&inner), options(&dir)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.message().contains("now it holds only 0.3.x generations"), "{error}");
 }
