@@ -19,14 +19,20 @@ pub(super) type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 pub(super) type Whole = Response<Bytes>;
 
 /// An S3 error in XML; for HEAD without a body, as HTTP demands.
+/// One without a code is that of a proxy, in plain text.
 pub(super) fn error(answer: &ErrorAnswer, head: bool) -> Whole {
-    let text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{code}</Message></Error>",
-        code = answer.code
-    );
+    let (kind, text) = if answer.code.is_empty() {
+        ("text/plain", format!("{} page not found\n", answer.status))
+    } else {
+        let xml = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{code}</Message></Error>",
+            code = answer.code
+        );
+        ("application/xml", xml)
+    };
     let mut response = Response::new(if head { Bytes::new() } else { Bytes::from(text) });
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if let Some(seconds) = answer.retry_after_secs {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -61,10 +61,14 @@ impl WeatherPlan {
             return if number("s3.outage", 3) == 2 { Outcome::Silence } else { Outcome::Hangup };
         }
         if happens("s3.refused", weather.refused) {
-            return match number("s3.refused.how", 3) {
+            // To a request that reads, a 404 is an answer.
+            let reads = matches!(request.verb, Verb::GetObject | Verb::HeadObject);
+            return match number("s3.refused.how", if reads { 3 } else { 4 }) {
                 0 => Outcome::Refuse(slow_down()),
                 1 => Outcome::Refuse(ErrorAnswer::new(500, "InternalError")),
-                _ => Outcome::Hangup,
+                2 => Outcome::Hangup,
+                // A proxy that has lost the store.
+                _ => Outcome::Refuse(ErrorAnswer::new(404, "")),
             };
         }
         if happens("s3.unanswered", weather.unanswered) {
