@@ -59,7 +59,7 @@ impl Dial for TcpDial {
     fn dial<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
             let addresses = self.addresses(host, port).await?;
-            let stream = first_to_connect(&addresses, |address| TcpStream::connect(address)).await?;
+            let stream = first_to_connect(&addresses, TcpStream::connect).await?;
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Stream>)
         })

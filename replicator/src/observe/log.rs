@@ -321,7 +321,7 @@ mod tests {
     fn a_reader_that_was_stopped_stops_nobody() {
         let (release, hang) = mpsc::channel();
         let (done, is_done) = mpsc::channel();
-        let logging = std::thread::spawn(move || {
+        let logging = std::thread::Builder::new().spawn(move || {
             let (subscriber, last_lines) =
                 subscriber(LogLevel::Info, LogFormat::Text, Arc::new(Fixed), Box::new(Full(hang)));
             tracing::subscriber::with_default(subscriber, || {
@@ -336,7 +336,7 @@ mod tests {
         let logged = is_done.recv_timeout(Duration::from_secs(5));
         let ended = is_done.recv_timeout(2 * LAST_LINES);
         drop(release);
-        logging.join().unwrap();
+        logging.unwrap().join().unwrap();
         assert_eq!((logged, ended), (Ok("logged"), Ok("ended")));
         let told =
             Shape { format: LogFormat::Text, clock: Arc::new(Fixed) }.line(Level::WARN, &lines_lost(7));
