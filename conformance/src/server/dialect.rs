@@ -177,6 +177,8 @@ pub struct Dialect {
     pub x_id: Treatment,
     /// A proxy in front rewrites `Accept-Encoding`, so a signature that covers it fails.
     pub rewrites_accept_encoding: bool,
+    /// What the key of a new object may hold beside ASCII letters and digits, else `400 InvalidKey`; `None` allows all.
+    pub key_signs: Option<String>,
     /// Requests in flight at once before `503 SlowDown`; 0 means any number.
     pub concurrent_requests: usize,
     /// Requests with an `x-amz-security-token` that no key of the server has are refused; otherwise it is ignored.
@@ -266,6 +268,19 @@ mod tests {
         for name in Dialect::names() {
             let dialect = Dialect::named(name).unwrap();
             assert!(!dialect.title.is_empty(), "{name} has no title");
+        }
+    }
+
+    /// The default is the better case, and what is not said was not looked up.
+    #[test]
+    fn every_dialect_says_what_it_makes_of_conditions() {
+        for (name, text) in BUILT_IN {
+            let table: toml::Table = toml::from_str(text).unwrap();
+            let multipart = table.get("multipart").and_then(toml::Value::as_table);
+            let said = [table.get("if_none_match"), table.get("if_match")]
+                .into_iter()
+                .chain([multipart.and_then(|rules| rules.get("conditions"))]);
+            assert_eq!(said.flatten().count(), 3, "{name}: if_none_match, if_match, multipart.conditions");
         }
     }
 

@@ -131,6 +131,7 @@ async fn apply(
         query: &facts.query,
         headers: request.headers(),
         verb: facts.verb,
+        key: facts.key.as_deref(),
         virtual_host,
         now,
     };

@@ -16,6 +16,8 @@ pub(super) struct Raw<'a> {
     pub query: &'a str,
     pub headers: &'a HeaderMap,
     pub verb: Verb,
+    /// Percent-decoded.
+    pub key: Option<&'a str>,
     /// The host names a bucket.
     pub virtual_host: bool,
     pub now: Millis,
@@ -51,6 +53,7 @@ fn refuse(status: u16, code: &str) -> Result<(), ErrorAnswer> {
 pub(super) fn check(dialect: &Dialect, raw: &Raw<'_>) -> Result<(), ErrorAnswer> {
     check_address(dialect, raw)?;
     check_signature(dialect, raw)?;
+    check_key(dialect, raw)?;
     check_body(dialect, raw)
 }
 
@@ -88,6 +91,17 @@ fn check_signature(dialect: &Dialect, raw: &Raw<'_>) -> Result<(), ErrorAnswer> 
     if dialect.unsigned_payload == Treatment::Refused && raw.body_kind().contains("UNSIGNED") && has_body(raw)
     {
         return refuse(403, "AccessDenied");
+    }
+    Ok(())
+}
+
+/// Only where an object comes into being: whoever reads a key that cannot be there is told that it is not.
+fn check_key(dialect: &Dialect, raw: &Raw<'_>) -> Result<(), ErrorAnswer> {
+    let Some(signs) = &dialect.key_signs else { return Ok(()) };
+    let creates = matches!(raw.verb, Verb::PutObject | Verb::CreateMultipartUpload);
+    let allowed = |sign: char| sign.is_ascii_alphanumeric() || signs.contains(sign);
+    if creates && !raw.key.unwrap_or_default().chars().all(allowed) {
+        return refuse(400, "InvalidKey");
     }
     Ok(())
 }

@@ -85,7 +85,7 @@ async fn what_has_to_be_set_is_found_out() {
     let one_writer =
         "nothing; but a second writer is found only afterwards: never let two run on one replica";
     for (name, change, wanted) in [
-        ("oss", S3Settings::default(), vec!["force-path-style: false"]),
+        ("oss", S3Settings::default(), vec!["force-path-style: false", one_writer]),
         (
             "b2",
             S3Settings { sign_payload: Some(false), ..S3Settings::default() },
