@@ -1,6 +1,7 @@
 //! The compactor of one replica: keeps the inventory, runs due merges, enforces retention.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::merge_job::{self, Place};
 use super::plan::{self, Next};
 use super::schedule;
 use crate::bucket::{Bucket, DeleteFailure};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Host, UnixMillis};
 use crate::ltx::Txid;
 use crate::replica::{Entry, Gap, Inventory, Level, Level0Files, LtxName, Retention};
@@ -69,6 +70,8 @@ pub struct Compactor {
     settings: Settings,
     /// Wall clock and monotonic clock when this began.
     began: (UnixMillis, Instant),
+    /// The newest transaction that this process knows to be in the store; 0 for none yet.
+    published: AtomicU64,
     /// Held while merging or deleting.
     running: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -112,7 +115,7 @@ impl Compactor {
         assert!(settings.levels.len() <= 8, "levels above 8 do not exist");
         let began = (host.clock.now(), Instant::now());
         let running = tokio::sync::Mutex::new(());
-        Self { host, bucket, settings, began, running, state: Mutex::default() }
+        Self { host, bucket, settings, began, published: AtomicU64::new(0), running, state: Mutex::default() }
     }
 
     /// To be called before a listing that is to be adopted: what is published from here to its adoption may be missing in
@@ -133,6 +136,19 @@ impl Compactor {
         if first <= state.retained {
             state.retained = None;
         }
+    }
+
+    /// Everything up to `txid` is in the store. Nothing is deleted on the word of a snapshot that reaches farther: whose it is
+    /// nobody here knows.
+    pub fn expect_up_to(&self, txid: Txid) {
+        self.published.fetch_max(txid.0, Ordering::SeqCst);
+    }
+
+    /// Whether nothing here explains the newest snapshot.
+    fn is_strange(&self, inventory: &Inventory) -> bool {
+        let published = self.published.load(Ordering::SeqCst);
+        let newest = inventory.newest_snapshot().map(|entry| entry.name.max);
+        published > 0 && newest > Some(Txid(published)) && !planted!("strangers-believed")
     }
 
     /// Takes note of a level-0 file of one transaction that was published from a file on this host. That file is to
@@ -345,6 +361,12 @@ impl Compactor {
             // History goes once per snapshot at most: worth a look at what is really there.
             inventory = self.list().await?;
             expired = retention.expired(&inventory, now);
+        }
+        if self.is_strange(&inventory) {
+            return Err(Error::new(
+                ErrorKind::Transient,
+                "nothing is deleted: the replica holds a snapshot of transactions that were not replicated here",
+            ));
         }
         let unusable = self.state().corrupt.union(inventory.undersized()).copied().collect::<Vec<_>>();
         expired.extend(retention.outlived(&unusable, &inventory, now));

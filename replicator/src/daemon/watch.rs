@@ -14,10 +14,10 @@ use crate::host::{BoxFuture, Host};
 pub const LOOK: Duration = Duration::from_secs(2);
 
 /// Time for a look, after which the directory counts as one that cannot be read.
-const SLOWEST_LOOK: Duration = Duration::from_secs(10);
+const SLOWEST_LOOK: Duration = Duration::from_secs(30);
 
 /// Time for the last look at all of the directories, before the final sync.
-const LAST_LOOK: Duration = Duration::from_secs(5);
+const LAST_LOOK: Duration = Duration::from_secs(15);
 
 /// A directory, and what was found in it at the last look.
 pub struct Watched {
@@ -357,15 +357,23 @@ mod tests {
         let mut scene = Scene::new();
         let early = scene.database("y/early.db");
         scene.disk.set_hanging(true);
-        for _ in 0..3 {
+        let mut has_ended = false;
+        // A few more once it has begun, which a busy machine may put off.
+        for _ in 0..100 {
             let look = tokio::time::timeout(Duration::from_millis(50), scene.look());
-            assert!(look.await.is_err(), "a signal breaks it off");
+            has_ended |= look.await.is_ok();
+            if scene.disk.looks.load(Ordering::SeqCst) > 0 {
+                let again = tokio::time::timeout(Duration::from_millis(50), scene.look());
+                has_ended |= again.await.is_ok();
+                break;
+            }
         }
         // It may have been past what comes only now.
         let late = scene.database("y/late.db");
         let begun = scene.disk.looks.load(Ordering::SeqCst);
         // Before anything can fail: the end of the test waits for the threads.
         scene.disk.set_hanging(false);
+        assert!(!has_ended, "a signal breaks it off");
         assert_eq!(begun, 1);
         last_look(std::slice::from_mut(&mut scene.watched), &scene.host, &mut scene.fleet).await;
         assert!(scene.fleet.contains(&early) && scene.fleet.contains(&late));

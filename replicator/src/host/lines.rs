@@ -52,6 +52,8 @@ impl Lines {
         // Once one was left out all that follow are, until there is room for the line that says so.
         if state.lost > 0 || state.bytes + line.len() > MOST {
             state.lost += 1;
+            // It may be waiting: a line can be too long for an empty list.
+            self.0.changed.notify_all();
             return;
         }
         state.bytes += line.len();
@@ -61,7 +63,7 @@ impl Lines {
 
     /// Waits until everything is written, but not for longer than this.
     pub fn flush(&self, limit: Duration) {
-        let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
+        let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty() || state.lost > 0;
         drop(self.0.changed.wait_timeout_while(self.0.lock(), limit, is_busy));
     }
 }
@@ -156,5 +158,21 @@ mod tests {
             Err(mpsc::RecvTimeoutError::Disconnected),
             "its thread ends"
         );
+    }
+
+    /// It used to end the log: the thread was not woken, and nothing else was taken.
+    #[test]
+    fn a_line_that_is_too_long_for_an_empty_list_is_told() {
+        let (written, reader) = mpsc::sync_channel(1);
+        let lines = Lines::to(Box::new(Pipe { written }), |lost| format!("lost {lost}"));
+        let patience = Duration::from_secs(10);
+        lines.push("first".to_owned());
+        assert_eq!(reader.recv_timeout(patience).unwrap(), "first");
+        lines.flush(patience);
+        lines.push("x".repeat(MOST + 1));
+        assert_eq!(reader.recv_timeout(patience).unwrap(), "lost 1");
+        lines.flush(patience);
+        lines.push("on".to_owned());
+        assert_eq!(reader.recv_timeout(patience).unwrap(), "on");
     }
 }

@@ -24,6 +24,9 @@ const MAX_SLEEP: Duration = Duration::from_secs(60);
 /// Pause after a failed snapshot.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// How long a snapshot waits for its turn before other work goes on.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long a snapshot that is made waits for its transaction to be in the store. Its view keeps the log from restarting
 /// meanwhile.
 const OWN_TRANSACTION_WAIT: Duration = Duration::from_secs(30);
@@ -73,6 +76,9 @@ impl Maintenance {
         }
         if self.snapshot_due(now).is_some_and(|due| due <= now) {
             self.snapshot().await;
+            if self.shared.stranger.borrow().is_some() {
+                return;
+            }
         }
         // Both may have taken long.
         let now = self.now();
@@ -215,6 +221,12 @@ impl Maintenance {
     }
 
     async fn snapshot(&mut self) {
+        // Before anything is pinned. Others' stores may hang: what is due besides does not wait for them.
+        let turn = tokio::time::timeout(PATIENCE, self.shared.turns.take_for_snapshot()).await;
+        let Ok(_turn) = turn else {
+            self.pause_snapshots(PATIENCE);
+            return;
+        };
         match take_snapshot(&self.shared, &self.requests).await {
             Ok(Snapshot::Complete { name, size }) => {
                 self.gap = false;
@@ -232,7 +244,11 @@ impl Maintenance {
                 self.shared.compactor.distrust();
             }
         }
-        let pause = i64::try_from(RETRY_AFTER.as_millis()).unwrap_or(0);
+        self.pause_snapshots(RETRY_AFTER);
+    }
+
+    fn pause_snapshots(&mut self, pause: Duration) {
+        let pause = i64::try_from(pause.as_millis()).unwrap_or(0);
         self.snapshot_not_before = UnixMillis(self.now().0 + pause);
     }
 }
@@ -266,8 +282,6 @@ enum Snapshot {
 }
 
 async fn take_snapshot(shared: &Shared, requests: &mpsc::Sender<SnapshotRequest>) -> Result<Snapshot> {
-    // Before anything is pinned.
-    let _turn = shared.turns.take_for_snapshot().await;
     let (reply, answer) = oneshot::channel();
     if requests.send(reply).await.is_err() {
         return Ok(Snapshot::Ending);
@@ -319,6 +333,7 @@ impl Upkeep {
     /// # Errors
     /// What the database or the store says; `Cancelled` if replication ends meanwhile.
     pub async fn snapshot(&self) -> Result<()> {
+        let _turn = self.shared.turns.take_for_snapshot().await;
         let error = match take_snapshot(&self.shared, &self.requests).await? {
             Snapshot::Complete { name, size } => {
                 self.shared.overcome(&[Work::Snapshot]);

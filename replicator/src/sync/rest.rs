@@ -59,10 +59,19 @@ async fn send_all(shared: &Arc<Shared>) -> Option<UploadEnd> {
     tokio::select! {
         biased;
         end = uploader.ended() => Some(end),
-        () = shared.queue.wait_until_empty() => {
+        () = all_replicated(shared) => {
             tracing::info!(db = %shared.options.db.display(), "the rest is in the store");
             None
         }
+    }
+}
+
+/// Not an empty queue: of a full copy only the status says that the store has it.
+async fn all_replicated(shared: &Shared) {
+    let mut status = shared.watch_status();
+    let is_done = status.wait_for(|status| status.replicated_txid >= status.local_txid).await.is_ok();
+    if !is_done {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -178,6 +178,8 @@ impl Shared {
     /// Records that everything up to `txid`, and so everything committed before `captured_at`, is durable in the
     /// store. Apart from a full copy (`Life::new_chain`), this is the only place where anything is acknowledged.
     pub fn acknowledge(&self, txid: Txid, captured_at: Option<UnixMillis>) {
+        // Before the status: a snapshot waits for that.
+        self.compactor.expect_up_to(txid);
         self.update(|status| {
             status.failures.overcome(&[Work::Session, Work::Upload]);
             // What is left of a database that is gone is sent as well.
@@ -205,6 +207,12 @@ impl Shared {
         tokio::time::timeout(limit, decided)
             .await
             .is_ok_and(|status| status.is_ok_and(|status| is_replicated(&status)))
+    }
+
+    /// The status, whenever it changes.
+    #[must_use]
+    pub fn watch_status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
     }
 
     /// Waits until a snapshot that cannot be ours has been found in the replica.
@@ -492,6 +500,7 @@ impl Life {
             status.local_txid = Some(txid);
             status.replicated_txid = Some(txid);
         });
+        shared.compactor.expect_up_to(txid);
         tracing::info!(db = %shared.options.db.display(), %txid, pages = chain.commit, "full copy complete");
         let staged = vec![chain.newest];
         Ok((Box::new(Session::after_base(source, chain)), staged))
@@ -520,7 +529,7 @@ impl Life {
             status.note_size(session.chain());
         });
         let base = staged.iter().find(|file| file.is_base).map(|file| file.txid);
-        // This session is above what ended the last one.
+        // This session goes on above what ended the last one.
         shared.stranger.send_replace(None);
         // Dropped at the end of the session, which ends the upload.
         let local = session.chain().local.clone();
@@ -533,6 +542,10 @@ impl Life {
         let ended = follower.run(stop, requests, &mut uploader, &mut background).await;
         if matches!(ended, Ok(Ended::NoRoom { .. })) {
             self.copied_without_room = Some(shared.status().sync_count);
+        }
+        // Whatever has ended the session: the next one takes the stranger for its own otherwise.
+        if let Some(name) = *shared.stranger.borrow() {
+            self.base = self.base.max(Some(name.max.next()));
         }
         // A reader that pins a snapshot must be gone before the database is opened anew: SQLite lets the connections of a
         // process share one WAL-index, and that of the old ones may have been deleted.

@@ -135,10 +135,12 @@ async fn next_file(
             name = shared.strange_snapshot() => name,
             queued = shared.queue.front() => return Ok(queued),
         };
-        let next = shared.status().replicated_txid.unwrap_or_default().next();
-        match foreign_file(shared, local, next).await {
+        // The file of our next transaction counts: nothing else would say that the rival's full copy is a rival's.
+        let replicated = shared.status().replicated_txid.unwrap_or_default();
+        match foreign_file(shared, local, replicated).await {
             Ok(Some(file)) => return Err(UploadEnd::Fenced(written_by_another(shared, &file))),
             Ok(None) => return Err(above(shared, &name)),
+            Err(failed) if failed.is_unreadable() => return Err(above(shared, &name)),
             Err(failed) => shared.wait_after("look for others", failed.into_error(), backoff).await,
         }
     }

@@ -183,16 +183,14 @@ impl CredentialCache {
 impl State {
     /// Asks the chain, or waits on for the answer to an earlier question.
     async fn fetch(&mut self, chain: &Chain) -> Result<Credentials, CredentialsError> {
-        let mut fetch = match self.fetch.take() {
-            Some(fetch) => fetch,
-            None => Fetch::begin(self.provider.take(), chain),
-        };
+        // Stays in its place: the request that waits for it may be given up.
+        let provider = &mut self.provider;
+        let fetch = self.fetch.get_or_insert_with(|| Fetch::begin(provider.take(), chain));
         let fetch_began = fetch.began;
         let Ok(ended) = tokio::time::timeout(PATIENCE, &mut fetch.task).await else {
-            if fetch_began.elapsed() < LONGEST_FETCH {
-                self.fetch = Some(fetch);
-            } else {
+            if fetch_began.elapsed() >= LONGEST_FETCH {
                 fetch.task.abort();
+                self.fetch = None;
             }
             tracing::warn!(
                 waited = ?fetch_began.elapsed(),
@@ -200,6 +198,7 @@ impl State {
             );
             return Err(CredentialsError::provider_timed_out(PATIENCE));
         };
+        self.fetch = None;
         let (provider, fresh) = ended.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(error) => Err(CredentialsError::unhandled(error)),

@@ -51,6 +51,24 @@ async fn level0_goes_without_a_listing_history_only_after_one() {
     assert!(window.is_some(), "the start of the window can be restored");
 }
 
+/// A snapshot of what nobody here has replicated may be somebody else's, and of another history.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_deleted_on_the_word_of_a_snapshot_that_is_not_ours() {
+    let mut rig = Rig::new();
+    history(&mut rig, 4).await;
+    let newest = rig.bucket.level(0).last().unwrap().1;
+    rig.compactor.expect_up_to(Txid(newest - 1));
+    rig.snapshot();
+    rig.compactor.distrust();
+    let before = rig.bucket.level(9);
+    let error = rig.compactor.enforce_retention(rig.now()).await.unwrap_err();
+    assert!(error.to_string().contains("not replicated here"), "{error}");
+    assert_eq!(rig.bucket.level(9), before);
+    rig.compactor.expect_up_to(Txid(newest));
+    rig.compactor.enforce_retention(rig.now()).await.unwrap();
+    assert!(rig.bucket.level(9).len() < before.len());
+}
+
 #[tokio::test(start_paused = true)]
 async fn idle_retention_comes_to_rest() {
     let mut rig = Rig::new();

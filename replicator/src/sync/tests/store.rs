@@ -331,6 +331,25 @@ async fn a_snapshot_that_appears_above_the_chain_is_not_taken_for_ours() {
     }
 }
 
+/// A rival's full copy is no leftover: going above it, the two would push each other up for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_with_its_transaction_is_a_rivals_and_ends_replication() {
+    let world = World::new();
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    let theirs = handle.status().borrow().replicated_txid.unwrap().next();
+    leave_snapshot(&world, theirs).await;
+    let key = LtxName::l0(theirs).key(world.bucket.layout());
+    let (body, options) = (Bytes::from(vec![7; 4096]), PutOptions::default());
+    world.bucket.put(&key, body, PutCondition::IfAbsent, options).await.unwrap();
+    // As maintenance does that has seen the snapshot.
+    handle.upkeep().shared.stranger.send_replace(Some(LtxName::snapshot(theirs)));
+    until(&handle, "the end", |status| status.phase == Phase::Stopped).await;
+    assert_eq!(world.bucket.list("", None).await.unwrap().len(), 3, "nothing of ours above it");
+}
+
 /// The same, when maintenance looks at the store anew, because an upload of its own has failed.
 #[tokio::test(flavor = "multi_thread")]
 async fn maintenance_deletes_nothing_because_of_a_snapshot_that_is_not_ours() {
