@@ -64,7 +64,9 @@ pub(super) async fn restore(
     let mut gap = None;
     if let (Target::Timestamp(time), Want::Exactly(txid)) = (context.options.target, want) {
         is_newest = plan::restorable(&files).last() == Some(&txid);
-        gap = moment::gap_before(context.bucket.as_ref(), &mut files, txid, time).await?;
+        if is_newest {
+            gap = moment::gap_before(context.bucket.as_ref(), &mut files, txid, time).await?;
+        }
         moment::leave_out_later(context.bucket.as_ref(), &mut files, txid, time).await?;
     }
     let chosen = match gap {

@@ -68,9 +68,8 @@ pub(super) async fn state_before(
     })
 }
 
-/// The gap behind `state`, if it hides states from before `time`: then `state` only seems to be the newest of them. A newer
-/// full copy may have healed the gap since, but those states are lost all the same. That files were merged is no gap, and
-/// neither is one behind which all is of `time` or later. Notes the time of the file behind the gap for [`super::confirm`].
+/// The gap behind `state`, the last that can be restored, if it hides states from before `time`: then `state` only seems to
+/// be the newest of them. Notes the time of the file behind the gap for [`super::confirm`].
 pub(super) async fn gap_before(
     bucket: &dyn Bucket,
     files: &mut [plan::File],
@@ -78,10 +77,9 @@ pub(super) async fn gap_before(
     time: UnixMillis,
 ) -> Result<Option<plan::NoPlan>, Failure> {
     let Some(missing) = plan::gap_after(files, state) else { return Ok(None) };
-    // The one that ends first has the earliest time.
-    let first = plan::beyond(files, state).min_by_key(|file| (file.name.max, file.name.level));
-    let key = first.expect("a gap has a file behind it").key.clone();
-    let file = files.iter_mut().find(|file| file.key == key).expect("it is one of them");
+    let beyond = files.iter_mut().filter(|file| file.name.max > state);
+    let first = beyond.min_by_key(|file| (file.name.min, file.name.max, file.name.level));
+    let file = first.expect("a gap has a file behind it");
     let is_hidden = capture_time(bucket, file).await? < time;
     Ok(is_hidden.then_some(plan::NoPlan::Gap { reached: state, missing }))
 }
@@ -100,7 +98,8 @@ pub(super) async fn leave_out_later(
         let Some(snapshot) = chosen.into_iter().find(|file| file.name.level == Level::SNAPSHOT) else {
             break;
         };
-        let captured = captured_at(bucket, &snapshot).await?;
+        let header = read_header(bucket, &snapshot).await;
+        let captured = header.map_err(|error| Failure::of_object(&snapshot.key, error))?.timestamp;
         if captured < time {
             let kept = files.iter_mut().filter(|file| **file == snapshot);
             kept.for_each(|file| file.captured = Some(captured));
@@ -130,14 +129,8 @@ pub(super) fn dating(files: &[plan::File], state: Txid) -> Option<&plan::File> {
 
 /// Reads the time in the header of `file`, and notes it there.
 async fn capture_time(bucket: &dyn Bucket, file: &mut plan::File) -> Result<UnixMillis, Failure> {
-    let captured = captured_at(bucket, file).await?;
-    file.captured = Some(captured);
-    Ok(captured)
-}
-
-/// Reads the time in the header of `file`.
-pub(super) async fn captured_at(bucket: &dyn Bucket, file: &plan::File) -> Result<UnixMillis, Failure> {
     let header = read_header(bucket, file).await.map_err(|error| Failure::of_object(&file.key, error))?;
+    file.captured = Some(header.timestamp);
     Ok(header.timestamp)
 }
 

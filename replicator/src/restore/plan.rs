@@ -158,16 +158,11 @@ pub(super) fn plan(files: &[File], want: Want, have: Option<Txid>) -> Result<Vec
     Ok(choose(files, end, have))
 }
 
-/// The missing transactions, if files exist that start beyond what `reached` accepts, and none that it accepts. A whole
-/// database needs nothing before it: that there is a newer one does not bring back what is missing.
+/// The missing transactions, if files exist that start beyond what `reached` accepts.
 pub(super) fn gap_after(files: &[File], reached: Txid) -> Option<(Txid, Txid)> {
-    let first = beyond(files, reached).map(|file| file.name.min).min()?;
-    (first.0 - 1 > reached.0).then(|| (reached.next(), Txid(first.0 - 1)))
-}
-
-/// The files that bring transactions after `reached`, without whole databases.
-pub(super) fn beyond(files: &[File], reached: Txid) -> impl Iterator<Item = &File> {
-    files.iter().filter(move |file| file.name.max > reached && !file.name.is_base())
+    let beyond = files.iter().map(|file| file.name).filter(|name| name.max > reached);
+    let next = beyond.map(|name| name.min).min()?;
+    Some((reached.next(), Txid(next.0 - 1)))
 }
 
 /// Greedy choice; `end` is known to be reachable.

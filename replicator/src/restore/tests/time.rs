@@ -107,55 +107,6 @@ async fn a_gap_before_the_time_is_an_error_and_one_after_it_is_not() {
     }
 }
 
-/// A full copy behind the gap makes the newest state restorable again, and not those that were lost.
-#[tokio::test]
-async fn a_healed_gap_before_the_time_is_an_error() {
-    let healed = || [l0(7, 512, 1, &[(1, 2)]), l0(8, 512, 1, &[(1, 3)]), l0(9, 512, 1, &[(1, 4)])];
-    let bases = [file(9, (1, 5), 512, 1, &[(1, 1)]), file(9, (1, 9), 512, 1, &[(1, 4)])];
-    let files: Vec<_> = bases.into_iter().chain(healed()).chain([l0(10, 512, 1, &[(1, 5)])]).collect();
-    let bucket = replica(&files).await;
-    for (time, state) in [(6500, 5), (7000, 5), (9001, 9), (10_001, 10), (i64::MAX, 10)] {
-        assert_eq!(at(&bucket, time).await.unwrap(), Some(Txid(state)), "before {time}");
-    }
-    for time in [7001, 8500, 9000] {
-        let error = at(&bucket, time).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "before {time}");
-        let missing = "transactions 0000000000000006 to 0000000000000006 are in no LTX file";
-        assert!(error.message().contains(missing), "{error}");
-    }
-}
-
-/// What retention leaves: states between are gone, and nothing is missing.
-#[tokio::test]
-async fn a_loss_of_resolution_is_no_gap() {
-    let files = [
-        file(9, (1, 5), 512, 1, &[(1, 1)]),
-        file(2, (4, 8), 512, 1, &[(1, 2)]),
-        // Level 0 has expired but for what came in late.
-        l0(8, 512, 1, &[(1, 2)]),
-        l0(10, 512, 1, &[(1, 3)]),
-        file(1, (9, 12), 512, 1, &[(1, 4)]),
-        file(9, (1, 12), 512, 1, &[(1, 4)]),
-        // An older snapshot whose deletion was refused, when all that led on from it was gone.
-        file(9, (1, 2), 512, 1, &[(1, 9)]),
-    ];
-    let bucket = replica(&files).await;
-    let states = [(2001, 2), (4999, 2), (5001, 5), (7999, 5), (8001, 8), (11_000, 8), (12_001, 12)];
-    for (time, state) in states {
-        assert_eq!(at(&bucket, time).await.unwrap(), Some(Txid(state)), "before {time}");
-    }
-}
-
-/// A merged file behind the gap may be of a later time than a single one.
-#[tokio::test]
-async fn the_earliest_time_behind_a_gap_counts() {
-    let later = || [l0(8, 512, 1, &[(1, 3)]), file(1, (7, 20), 512, 1, &[(1, 2)])];
-    let base = file(9, (1, 5), 512, 1, &[(1, 1)]);
-    let bucket = replica(&[base].into_iter().chain(later()).collect::<Vec<_>>()).await;
-    assert_eq!(at(&bucket, 8000).await.unwrap(), Some(Txid(5)));
-    assert_eq!(at(&bucket, 8001).await.unwrap_err().kind(), ErrorKind::Corrupt);
-}
-
 /// The time of the file behind a gap decides like any other, so it is held to its checksum.
 #[tokio::test]
 async fn a_damaged_time_behind_a_gap_is_reported() {
