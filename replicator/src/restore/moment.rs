@@ -98,8 +98,7 @@ pub(super) async fn leave_out_later(
         let Some(snapshot) = chosen.into_iter().find(|file| file.name.level == Level::SNAPSHOT) else {
             break;
         };
-        let header = read_header(bucket, &snapshot).await;
-        let captured = header.map_err(|error| Failure::of_object(&snapshot.key, error))?.timestamp;
+        let captured = captured_at(bucket, &snapshot).await?;
         if captured < time {
             let kept = files.iter_mut().filter(|file| **file == snapshot);
             kept.for_each(|file| file.captured = Some(captured));
@@ -129,8 +128,14 @@ pub(super) fn dating(files: &[plan::File], state: Txid) -> Option<&plan::File> {
 
 /// Reads the time in the header of `file`, and notes it there.
 async fn capture_time(bucket: &dyn Bucket, file: &mut plan::File) -> Result<UnixMillis, Failure> {
+    let captured = captured_at(bucket, file).await?;
+    file.captured = Some(captured);
+    Ok(captured)
+}
+
+/// Reads the time in the header of `file`.
+pub(super) async fn captured_at(bucket: &dyn Bucket, file: &plan::File) -> Result<UnixMillis, Failure> {
     let header = read_header(bucket, file).await.map_err(|error| Failure::of_object(&file.key, error))?;
-    file.captured = Some(header.timestamp);
     Ok(header.timestamp)
 }
 
