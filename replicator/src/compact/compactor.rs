@@ -144,11 +144,17 @@ impl Compactor {
         self.published.fetch_max(txid.0, Ordering::SeqCst);
     }
 
-    /// Whether nothing here explains the newest snapshot.
-    fn is_strange(&self, inventory: &Inventory) -> bool {
+    /// The newest snapshot in the store, as far as is known, if nothing that was published here explains it.
+    #[must_use]
+    pub fn stranger(&self) -> Option<LtxName> {
+        self.stranger_in(self.inventory()?.as_ref())
+    }
+
+    /// Ours are shown after their transactions, so that what was published is looked at after the inventory.
+    fn stranger_in(&self, inventory: &Inventory) -> Option<LtxName> {
+        let newest = inventory.newest_snapshot()?.name;
         let published = self.published.load(Ordering::SeqCst);
-        let newest = inventory.newest_snapshot().map(|entry| entry.name.max);
-        published > 0 && newest > Some(Txid(published)) && !planted!("strangers-believed")
+        (published > 0 && newest.max > Txid(published) && !planted!("strangers-believed")).then_some(newest)
     }
 
     /// Takes note of a level-0 file of one transaction that was published from a file on this host. That file is to
@@ -362,11 +368,10 @@ impl Compactor {
             inventory = self.list().await?;
             expired = retention.expired(&inventory, now);
         }
-        if self.is_strange(&inventory) {
-            return Err(Error::new(
-                ErrorKind::Transient,
-                "nothing is deleted: the replica holds a snapshot of transactions that were not replicated here",
-            ));
+        if let Some(stranger) = self.stranger_in(&inventory) {
+            let key = stranger.key(self.bucket.layout());
+            let what = "is a snapshot of transactions that were not replicated here: nothing is deleted";
+            return Err(Error::new(ErrorKind::Transient, format!("{}/{key} {what}", self.bucket.location())));
         }
         let unusable = self.state().corrupt.union(inventory.undersized()).copied().collect::<Vec<_>>();
         expired.extend(retention.outlived(&unusable, &inventory, now));

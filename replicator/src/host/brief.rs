@@ -30,7 +30,7 @@ struct Coming(Arc<AtomicBool>);
 
 impl Drop for Coming {
     fn drop(&mut self) {
-        self.0.swap(false, Ordering::SeqCst);
+        self.0.store(false, Ordering::SeqCst);
     }
 }
 

@@ -128,17 +128,13 @@ impl Maintenance {
         }
     }
 
-    /// Whether the replica holds a snapshot of what we have not published: ours are shown after their transactions. Nothing
-    /// must be deleted because of it.
+    /// Whether the replica holds a snapshot of what we have not published; tells the uploader.
     fn meets_stranger(&self) -> bool {
-        let inventory = self.shared.compactor.inventory();
-        // Read after the inventory.
-        let replicated = self.shared.status().replicated_txid;
-        let newest = inventory.as_deref().and_then(Inventory::newest_snapshot).map(|entry| entry.name);
-        let stranger = newest.filter(|name| replicated.is_some_and(|replicated| name.max > replicated));
-        let Some(name) = stranger.filter(|_| !planted!("strangers-believed")) else { return false };
-        self.shared.stranger.send_replace(Some(name));
-        true
+        let stranger = self.shared.compactor.stranger();
+        if stranger.is_some() {
+            self.shared.stranger.send_replace(stranger);
+        }
+        stranger.is_some()
     }
 
     /// What had failed, and is not to be done any more: a listing made for something else has told what there is, and that

@@ -496,11 +496,11 @@ impl Life {
         };
         self.base = None;
         shared.queue.acknowledge(Txid(u64::MAX));
+        shared.compactor.expect_up_to(txid);
         shared.update(|status| {
             status.local_txid = Some(txid);
             status.replicated_txid = Some(txid);
         });
-        shared.compactor.expect_up_to(txid);
         tracing::info!(db = %shared.options.db.display(), %txid, pages = chain.commit, "full copy complete");
         let staged = vec![chain.newest];
         Ok((Box::new(Session::after_base(source, chain)), staged))

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::super::output::TempFile;
 use super::faults::{Fault, FaultyBucket, FaultyDisk, Get, without};
 use super::*;
 
@@ -157,14 +158,19 @@ async fn run_owned(bucket: Arc<dyn Bucket>, options: Options) {
     run(&crate::host::os::host(), bucket, options, &NoProgress).await.unwrap();
 }
 
+/// The second one takes the place of the first, and is complete.
+fn two_restores_to(output: &Path) -> (TempFile, TempFile) {
+    let create = || TempFile::create(crate::host::os::host().disk, output).unwrap();
+    let (first, second) = (create(), create());
+    second.file().write_all_at(b"second", 0).unwrap();
+    (first, second)
+}
+
 #[tokio::test]
 async fn another_restore_to_the_same_output_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("a.db");
-    let disk = crate::host::os::host().disk;
-    let first = super::super::output::TempFile::create(disk.clone(), &output).unwrap();
-    let second = super::super::output::TempFile::create(disk, &output).unwrap();
-    second.file().write_all_at(b"second", 0).unwrap();
+    let (first, second) = two_restores_to(&output);
     let error = first.publish(false).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     second.publish(false).unwrap();
@@ -175,10 +181,7 @@ async fn another_restore_to_the_same_output_is_noticed() {
 async fn a_restore_that_fails_leaves_the_file_of_another_one_alone() {
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("x/a.db");
-    let disk = crate::host::os::host().disk;
-    let first = super::super::output::TempFile::create(disk.clone(), &output).unwrap();
-    let second = super::super::output::TempFile::create(disk, &output).unwrap();
-    second.file().write_all_at(b"second", 0).unwrap();
+    let (first, second) = two_restores_to(&output);
     drop(first);
     second.publish(false).unwrap();
     assert_eq!(read(&output), b"second");
@@ -192,7 +195,7 @@ async fn the_check_of_a_file_that_another_restore_replaced_is_no_verdict() {
     let output = dir.path().join("a.db");
     let (disk, other) = (crate::host::os::host().disk, output.clone());
     let bucket: Arc<dyn Bucket> = FaultyBucket::get(&case.bucket, move |_, _| {
-        let file = super::super::output::TempFile::create(disk.clone(), &other).unwrap();
+        let file = TempFile::create(disk.clone(), &other).unwrap();
         file.file().write_all_at(&[7; 4096], 0).unwrap();
         // As if its process went on for ever.
         std::mem::forget(file);
@@ -210,9 +213,7 @@ async fn a_restore_that_lost_its_file_removes_nothing() {
     let output = dir.path().join("a.db");
     write(&output, b"old");
     write(&dir.path().join("a.db-wal"), &[7; 100]);
-    let disk = crate::host::os::host().disk;
-    let first = super::super::output::TempFile::create(disk.clone(), &output).unwrap();
-    let second = super::super::output::TempFile::create(disk, &output).unwrap();
+    let (first, second) = two_restores_to(&output);
     let error = first.publish(true).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     drop(second);

@@ -64,7 +64,7 @@ async fn a_copy_that_does_not_fit_takes_up_no_room() {
         };
         commit_much(&app);
         let error = session.capture(&mut |_, _| panic!("nothing is staged")).unwrap_err();
-        assert_eq!(error.kind(), crate::error::ErrorKind::Exhausted, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}");
         let left = host.disk.metadata(&session.chain().local.path("unfinished.tmp"));
         assert!(left.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound));
     }

@@ -296,15 +296,10 @@ async fn snapshots_of_many_databases_take_turns() {
 async fn a_panic_of_maintenance_ends_replication_and_is_told() {
     let mut world = World::new();
     let store = Mischief::before(&mut world);
-    let app = world.app();
-    insert(&app, 10);
-    let handle = world.start();
-    settle(&handle).await;
+    let (_app, handle) = replicating(&world).await;
     store.list_panics.store(true, Ordering::SeqCst);
     let shared = &handle.upkeep().shared;
     shared.compactor.distrust();
     shared.published.notify_one();
-    until(&handle, "over", |status| status.state() == State::Stopped).await;
-    let error = handle.stop(Duration::from_secs(5)).await.unwrap_err();
-    assert!(error.kind() == ErrorKind::Internal && error.to_string().contains("panic"), "{error}");
+    assert_panicked(handle).await;
 }

@@ -20,7 +20,7 @@ use rusqlite::Connection;
 
 use super::*;
 use crate::bucket::{Bucket, memory::MemoryBucket};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::host::os;
 use crate::ltx::Txid;
 use crate::restore;
@@ -109,6 +109,22 @@ async fn settle(handle: &Handle) {
     });
     let outcome = tokio::time::timeout(Duration::from_secs(20), settled).await.map(|result| result.is_ok());
     assert_eq!(outcome, Ok(true), "not replicated in time: {:?}", handle.status().borrow());
+}
+
+/// An application with some rows, and a replicator that has replicated them.
+async fn replicating(world: &World) -> (Connection, Handle) {
+    let app = world.app();
+    insert(&app, 10);
+    let handle = world.start();
+    settle(&handle).await;
+    (app, handle)
+}
+
+/// Asserts that replication ends by itself, and that its end is told as that of a panic.
+async fn assert_panicked(handle: Handle) {
+    until(&handle, "over", |status| status.state() == State::Stopped).await;
+    let error = handle.stop(Duration::from_secs(5)).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Internal && error.to_string().contains("panic"), "{error}");
 }
 
 /// Waits until the status says something, within reason.

@@ -9,7 +9,6 @@ use super::mischief::Mischief;
 use super::*;
 use crate::bucket::directory::DirectoryBucket;
 use crate::bucket::settings::DirectorySettings;
-use crate::error::ErrorKind;
 use crate::host::{DirEntry, Disk, DiskFile, FileMetadata, OpenMode, UnixMillis};
 
 /// It used to be a success: no database, nothing to do.
@@ -232,13 +231,8 @@ async fn a_second_replicator_of_the_same_machine_waits_for_the_first_to_end() {
 async fn a_panic_is_an_end_that_is_told() {
     let mut world = World::new();
     let store = Mischief::before(&mut world);
-    let app = world.app();
-    insert(&app, 10);
-    let handle = world.start();
-    settle(&handle).await;
+    let (app, handle) = replicating(&world).await;
     store.panics.store(true, Ordering::SeqCst);
     insert(&app, 1);
-    until(&handle, "over", |status| status.state() == State::Stopped).await;
-    let error = handle.stop(Duration::from_secs(5)).await.unwrap_err();
-    assert!(error.kind() == ErrorKind::Internal && error.to_string().contains("panic"), "{error}");
+    assert_panicked(handle).await;
 }

@@ -260,16 +260,10 @@ async fn a_large_staged_file_that_the_disk_spoiled_is_never_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_left_by_a_killed_full_copy_is_not_taken_for_our_transaction() {
     let world = World::new();
-    let app = world.app();
-    insert(&app, 10);
-    let handle = world.start();
-    settle(&handle).await;
+    let (app, handle) = replicating(&world).await;
     let newest = handle.status().borrow().replicated_txid.unwrap();
     stop(handle).await;
-    let layout = world.bucket.layout();
-    let body = Bytes::from(vec![7; 4096]);
-    let key = LtxName::snapshot(newest.next()).key(layout);
-    world.bucket.put(&key, body, PutCondition::IfAbsent, PutOptions::default()).await.unwrap();
+    leave(&world, LtxName::snapshot(newest.next())).await;
     insert(&app, 5);
     // The last connection to close deletes the log: the next start compares, and stages the difference at once.
     drop(app);
@@ -281,9 +275,9 @@ async fn a_snapshot_left_by_a_killed_full_copy_is_not_taken_for_our_transaction(
     world.assert_equal(&world.app()).await;
 }
 
-/// A snapshot that somebody else, or a former life of ours, has left in the replica while we replicate.
-async fn leave_snapshot(world: &World, txid: Txid) {
-    let key = LtxName::snapshot(txid).key(world.bucket.layout());
+/// A file that somebody else, or a former life of ours, has left in the replica.
+async fn leave(world: &World, name: LtxName) {
+    let key = name.key(world.bucket.layout());
     let (body, options) = (Bytes::from(vec![7; 4096]), PutOptions::default());
     world.bucket.put(&key, body, PutCondition::IfAbsent, options).await.unwrap();
 }
@@ -310,12 +304,9 @@ async fn a_snapshot_that_appears_above_the_chain_is_not_taken_for_ours() {
             // Nothing seen in the store is trusted for long.
             world.options.l0_retention = Duration::from_millis(1);
         }
-        let app = world.app();
-        insert(&app, 10);
-        let handle = world.start();
-        settle(&handle).await;
+        let (app, handle) = replicating(&world).await;
         let passed = handle.status().borrow().replicated_txid.unwrap().next();
-        leave_snapshot(&world, passed).await;
+        leave(&world, LtxName::snapshot(passed)).await;
         // One transaction: the name of its snapshot is taken.
         insert(&app, 1);
         settle(&handle).await;
@@ -335,15 +326,11 @@ async fn a_snapshot_that_appears_above_the_chain_is_not_taken_for_ours() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_with_its_transaction_is_a_rivals_and_ends_replication() {
     let world = World::new();
-    let app = world.app();
-    insert(&app, 10);
-    let handle = world.start();
-    settle(&handle).await;
+    let (_app, handle) = replicating(&world).await;
     let theirs = handle.status().borrow().replicated_txid.unwrap().next();
-    leave_snapshot(&world, theirs).await;
-    let key = LtxName::l0(theirs).key(world.bucket.layout());
-    let (body, options) = (Bytes::from(vec![7; 4096]), PutOptions::default());
-    world.bucket.put(&key, body, PutCondition::IfAbsent, options).await.unwrap();
+    for name in [LtxName::snapshot(theirs), LtxName::l0(theirs)] {
+        leave(&world, name).await;
+    }
     // As maintenance does that has seen the snapshot.
     handle.upkeep().shared.stranger.send_replace(Some(LtxName::snapshot(theirs)));
     until(&handle, "the end", |status| status.phase == Phase::Stopped).await;
@@ -357,12 +344,9 @@ async fn maintenance_deletes_nothing_because_of_a_snapshot_that_is_not_ours() {
     world.options.levels = vec![Duration::from_millis(100)];
     world.options.snapshot_interval = Duration::from_millis(300);
     let mischief = Mischief::before(&mut world);
-    let app = world.app();
-    insert(&app, 10);
-    let handle = world.start();
-    settle(&handle).await;
+    let (app, handle) = replicating(&world).await;
     let passed = Txid(handle.status().borrow().replicated_txid.unwrap().0 + 1000);
-    leave_snapshot(&world, passed).await;
+    leave(&world, LtxName::snapshot(passed)).await;
     mischief.loses_snapshot.store(true, Ordering::SeqCst);
     for _ in 0..200 {
         insert(&app, 1);
@@ -503,10 +487,7 @@ fn staged(world: &World) -> Vec<local::Staged> {
 async fn a_store_that_does_not_find_something_is_no_damage_here() {
     let mut world = World::new();
     let store = Mischief::before(&mut world);
-    let app = world.app();
-    insert(&app, 10);
-    let handle = world.start();
-    settle(&handle).await;
+    let (app, handle) = replicating(&world).await;
     let before = handle.status().borrow().replicated_txid.unwrap();
     store.is_lost.store(true, Ordering::SeqCst);
     insert(&app, 1);
@@ -523,10 +504,7 @@ async fn a_store_that_does_not_find_something_is_no_damage_here() {
 async fn a_comparison_that_the_store_did_not_make_is_made_again() {
     let mut world = World::new();
     let store = Mischief::before(&mut world);
-    let app = world.app();
-    insert(&app, 10);
-    let handle = world.start();
-    settle(&handle).await;
+    let (app, handle) = replicating(&world).await;
     insert(&app, 1);
     stop(handle).await;
     let newest = staged(&world).last().unwrap().txid;
