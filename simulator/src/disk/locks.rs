@@ -45,6 +45,11 @@ impl FileLocks {
         inside.chain(outside)
     }
 
+    /// Processes that hold a lock.
+    pub fn lockers(&self) -> impl Iterator<Item = u64> {
+        self.kernel.keys().copied()
+    }
+
     /// Raises the lock to `wanted`; `false` means busy (a request for `Exclusive` may have got `Pending`).
     pub fn raise(&mut self, process: u64, handle: u64, wanted: Level) -> bool {
         let have = self.level(process, handle);

@@ -43,6 +43,15 @@ impl Machine {
         state.inode(inode).shm.head()
     }
 
+    /// Whether a process has the database at `path` open and locked, and has yet to map its WAL-index.
+    #[must_use]
+    pub fn is_opening(&self, path: &Path) -> bool {
+        let state = self.lock();
+        let Some(inode) = state.names.get(path) else { return false };
+        let mut lockers = state.inode(inode).locks.lockers();
+        lockers.any(|process| !state.mapped.contains_key(&(process, inode)))
+    }
+
     /// A number for a new connection-level handle.
     pub(crate) fn new_handle(&self) -> u64 {
         let mut state = self.lock();
@@ -171,5 +180,35 @@ impl Process {
         file.open = file.open.saturating_sub(1);
         state.collect(map.inode);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use replicator::host::{Disk as _, OpenMode};
+
+    use super::*;
+    use crate::clock::{Timeline, WallClock};
+    use crate::context::Context;
+    use crate::disk::{Hardware, Persistence, ProcessDisk};
+
+    #[test]
+    fn a_process_is_opening_from_its_first_lock_until_it_has_the_wal_index() {
+        let context = Context::new(1, Timeline::manual());
+        let hardware = Hardware { sector: 512, powersafe_overwrite: true, persistence: Persistence::Posix };
+        let machine = Machine::new(&context, 1, hardware);
+        let process = Process::start(&machine, "replicator", WallClock::new(context.timeline.clone()));
+        let path = Path::new("/app.db");
+        ProcessDisk(Arc::clone(&process)).open(path, OpenMode::CreateNew).unwrap();
+        let (inode, handle) = (process.named_inode(path).unwrap(), machine.new_handle());
+        assert!(!machine.is_opening(path));
+        assert!(process.raise_lock(inode, handle, Level::Shared).unwrap());
+        assert!(machine.is_opening(path));
+        let map = process.map_wal_index(path, inode).unwrap();
+        assert!(!machine.is_opening(path));
+        process.unmap_wal_index(&map, handle, true).unwrap();
+        assert!(machine.is_opening(path));
+        process.kill();
+        assert!(!machine.is_opening(path), "a dead process opens nothing");
     }
 }

@@ -163,7 +163,7 @@ async fn happen(world: &Rc<World>, what: Happening) {
         }
         Happening::ReplaceDatabase => {
             world.stop_app().await;
-            meddle::replace_database(world);
+            meddle::replace_database(world).await;
             world.start_app();
         }
         Happening::OldDatabase { age_millis } => meddle::old_database(world, age_millis).await,
