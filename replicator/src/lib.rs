@@ -13,7 +13,7 @@
 //! | replicate | [`sync`]: all of the above → the next TXID is durable |
 //! | compact | [`compact`]: inventory → fewer, larger objects |
 //! | restore | [`restore`]: inventory + target → plan → a verified file in place |
-//! | prove | [`verify`]: bucket + live database → evidence |
+//! | check | [`verify`]: a database file at rest → SQLite's own verdict |
 //! | ask the place | [`doctor`]: bucket → is it good enough, and with which settings |
 //! | operate | [`observe`], [`config`], [`daemon`], [`cli`] |
 

@@ -490,6 +490,12 @@ impl Draw<'_> {
             (Call::Read, Effect::Short),
             (Call::Sync, Effect::Slow(1500)),
             (Call::Look, Effect::Eio),
+            (Call::SetLen, Effect::Eio),
+            // A file system that the kernel has remounted after an error, and rights that somebody took away for a while.
+            (Call::Write, Effect::ReadOnly),
+            (Call::Names, Effect::ReadOnly),
+            (Call::Names, Effect::Denied),
+            (Call::Open, Effect::Denied),
         ];
         let (call, effect) = self.pick("fault.disk.effect", &effects);
         let path = self.pick("fault.disk.path", &["", "-litestream"]);

@@ -14,7 +14,7 @@ pub fn play(contender: &Contender, place: Place, scale: Scale) -> Result<Figures
     let stage = Stage::new(place)?;
     let db = stage.open()?;
     fill(&db, scale.rows * 4, 1000)?;
-    // Litestream needs a minute of CPU for this copy; either's replica is the same to a reader.
+    // Litestream takes nine times as long for this copy; either's replica is the same to a reader.
     let writer =
         Contender { name: "ours", binary: contender.writer.clone(), writer: contender.writer.clone() };
     let process = stage.replicate(&writer)?;

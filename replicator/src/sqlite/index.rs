@@ -5,7 +5,6 @@ use std::sync::atomic::{Ordering, fence};
 
 use rusqlite::{Connection, ffi};
 
-use crate::error::{Error, ErrorKind, Result};
 use crate::wal::IndexHeader;
 
 /// Size of the first region of the WAL-index (`WALINDEX_PGSZ`).
@@ -22,34 +21,16 @@ unsafe impl Send for SharedIndex {}
 unsafe impl Sync for SharedIndex {}
 
 impl SharedIndex {
-    /// Finds the mapping of a connection that has read at least once in WAL mode.
-    pub(super) fn of(connection: &Connection) -> Result<Self> {
-        let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
-        // SAFETY: the handle is open; SQLITE_FCNTL_FILE_POINTER stores one pointer.
-        let code = unsafe {
-            ffi::sqlite3_file_control(
-                connection.handle(),
-                c"main".as_ptr(),
-                ffi::SQLITE_FCNTL_FILE_POINTER,
-                (&raw mut file).cast(),
-            )
-        };
+    /// The mapping of a connection that is in a read transaction; `None` if that is not in WAL mode. Asked for then, SQLite
+    /// would make a WAL-index all the same, and never let go of it (seed 205001194).
+    pub(super) fn of(connection: &Connection) -> Option<Self> {
+        methods(file_of(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER)?)?;
+        let file = file_of(connection, ffi::SQLITE_FCNTL_FILE_POINTER)?;
+        let map = methods(file).filter(|methods| methods.iVersion >= 2)?.xShmMap?;
         let mut region: *mut std::ffi::c_void = std::ptr::null_mut();
-        if code == ffi::SQLITE_OK && !file.is_null() {
-            // SAFETY: `file` belongs to the open connection; region 0 with bExtend = 0 is only looked up.
-            unsafe {
-                let methods = (*file).pMethods;
-                if !methods.is_null()
-                    && (*methods).iVersion >= 2
-                    && let Some(map) = (*methods).xShmMap
-                {
-                    map(file, 0, REGION_SIZE, 0, (&raw mut region).cast());
-                }
-            }
-        }
-        NonNull::new(region.cast())
-            .map(Self)
-            .ok_or_else(|| Error::new(ErrorKind::Unsupported, "the WAL-index of the database is not mapped"))
+        // SAFETY: `file` belongs to the open connection; region 0 with bExtend = 0 is only looked up.
+        unsafe { map(file.as_ptr(), 0, REGION_SIZE, 0, (&raw mut region).cast()) };
+        NonNull::new(region.cast()).map(Self)
     }
 
     /// The current header; `None` if it is being updated right now (look again) or not initialised.
@@ -66,4 +47,20 @@ impl SharedIndex {
         }
         IndexHeader::parse(&bytes)
     }
+}
+
+/// A file of a connection: its database, or its journal, which is the log in WAL mode.
+fn file_of(connection: &Connection, which: std::ffi::c_int) -> Option<NonNull<ffi::sqlite3_file>> {
+    let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
+    // SAFETY: the handle is open; these requests store one pointer.
+    let code = unsafe {
+        ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), which, (&raw mut file).cast())
+    };
+    NonNull::new(file).filter(|_| code == ffi::SQLITE_OK)
+}
+
+/// What can be done with a file; `None` if it is not open.
+fn methods<'a>(file: NonNull<ffi::sqlite3_file>) -> Option<&'a ffi::sqlite3_io_methods> {
+    // SAFETY: the file belongs to an open connection, and the methods of a VFS live as long as the process.
+    unsafe { (*file.as_ptr()).pMethods.as_ref() }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, ffi};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, ffi};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -37,6 +37,11 @@ impl Reader {
             None => Connection::open_with_flags(path, flags),
         };
         let connection = opened.map_err(|error| classify("open database", path, error))?;
+        // SQLite opens what it may not write for reading, and a checkpoint fails only later.
+        if connection.is_readonly(MAIN_DB).is_ok_and(|is| is) {
+            let message = format!("cannot open database {} for writing{NEEDS_WRITING}", path.display());
+            return Err(Error::new(ErrorKind::Denied, message));
+        }
         let set_up = || -> rusqlite::Result<()> {
             connection.busy_timeout(busy_timeout.min(LONGEST_BUSY_TIMEOUT))?;
             // The last connection to close must not delete the log: it proves continuity at the next start.
@@ -154,6 +159,9 @@ fn persist_wal(connection: &Connection) {
     }
 }
 
+const NEEDS_WRITING: &str =
+    "; read and write permission on the file and its directory is needed for SQLite's locks";
+
 /// Maps an SQLite failure to what the caller should do.
 fn classify(what: &str, path: &Path, error: rusqlite::Error) -> Error {
     use rusqlite::ffi::ErrorCode as C;
@@ -163,10 +171,9 @@ fn classify(what: &str, path: &Path, error: rusqlite::Error) -> Error {
             ErrorKind::Transient,
             "; the application holds a lock: it must not use locking_mode=EXCLUSIVE or stay in rollback-journal mode",
         ),
-        Some(C::PermissionDenied | C::ReadOnly | C::AuthorizationForStatementDenied) => (
-            ErrorKind::Denied,
-            "; read and write permission on the file and its directory is needed for SQLite's locks",
-        ),
+        Some(C::PermissionDenied | C::ReadOnly | C::AuthorizationForStatementDenied) => {
+            (ErrorKind::Denied, NEEDS_WRITING)
+        }
         Some(C::NotADatabase | C::DatabaseCorrupt) => (ErrorKind::Corrupt, ""),
         Some(C::DiskFull) => (ErrorKind::Exhausted, ""),
         _ => (ErrorKind::Transient, ""),

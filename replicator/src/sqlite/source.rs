@@ -18,8 +18,8 @@ use crate::wal::{self, IndexHeader, Position};
 pub enum CheckpointMode {
     /// Waits for nobody and blocks nobody.
     Passive,
-    /// Holds the write lock while what is left of the log is copied back, so that a busy writer cannot keep it from ending. Only at
-    /// the user's request.
+    /// Holds the write lock while what is left of the log is copied back, so that a busy writer cannot keep it from
+    /// ending. Only at the user's request.
     Blocking,
 }
 
@@ -123,7 +123,8 @@ impl Source {
         }
         holder.begin(path)?;
         let spare = Reader::open(path, vfs, busy_timeout)?;
-        let index = SharedIndex::of(holder.connection())?;
+        // Whoever reads a file beside a hot journal plays that back first, and another header may come out of it.
+        let index = SharedIndex::of(holder.connection()).ok_or_else(|| left_wal_mode(path))?;
         let wal_path = with_suffix(&resolved, "-wal");
         let wal = host.disk.open(&wal_path, OpenMode::Read).map_err(|error| io("open the WAL of", error))?;
         let wal_facts = wal.metadata().map_err(|error| io("examine the WAL of", error))?;
@@ -456,6 +457,11 @@ fn index_lost(path: &Path) -> Error {
 
 fn replaced_meanwhile(path: &Path) -> Error {
     let what = "was replaced, or its WAL-index was, while it was being opened";
+    Error::new(ErrorKind::Transient, format!("{} {what}", path.display()))
+}
+
+fn left_wal_mode(path: &Path) -> Error {
+    let what = "was not in WAL mode any more once it was open";
     Error::new(ErrorKind::Transient, format!("{} {what}", path.display()))
 }
 

@@ -291,6 +291,28 @@ fn a_first_page_that_only_the_log_has_is_enough() {
     assert_eq!(open().err().map(|error| error.kind()), Some(ErrorKind::Corrupt));
 }
 
+/// A power loss in the middle of leaving WAL mode, or of entering it, can leave this: a header that says WAL, and a hot
+/// journal that says otherwise.
+#[test]
+fn a_hot_journal_that_ends_wal_mode_leaves_no_wal_index_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let app = Connection::open(at("app.db")).unwrap();
+    app.execute_batch("CREATE TABLE t(v); PRAGMA cache_size=1; BEGIN; CREATE TABLE u(v)").unwrap();
+    app.execute("INSERT INTO u VALUES (randomblob(1000000))", []).unwrap();
+    let (mut file, journal) = (os_read(&at("app.db")), os_read(&at("app.db-journal")));
+    drop(app);
+    file[18..20].copy_from_slice(&[2, 2]);
+    os_write(&at("copy.db"), &file);
+    os_write(&at("copy.db-journal"), &journal);
+    let open = || Source::open(&os::host(), &at("copy.db"), Duration::from_secs(1), None);
+    let Err(error) = open() else { panic!("followed without a log") };
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+    assert!(!at("copy.db-journal").exists(), "it was played back");
+    assert!(!at("copy.db-shm").exists(), "nobody would ever unmap it");
+    assert!(matches!(open().unwrap(), Opened::Ready(_)), "switched to WAL mode");
+}
+
 /// A checkpoint of ours by a WAL-index that nobody else has any more would write old frames into the database.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the test stands for an operator")]

@@ -147,6 +147,11 @@ impl ShmLocks {
         first
     }
 
+    /// The bytes that a connection holds, shared or exclusive.
+    pub fn held(&self, process: u64, handle: u64) -> u8 {
+        self.holders.get(&(process, handle)).map_or(0, |masks| masks.shared | masks.exclusive)
+    }
+
     /// Takes `mask`, shared or exclusive; `false` means busy.
     pub fn take(&mut self, process: u64, handle: u64, mask: u8, exclusive: bool) -> bool {
         let conflict =

@@ -135,9 +135,11 @@ impl Process {
     pub(crate) fn take_shm(&self, map: &Mapping, handle: u64, mask: u8, exclusive: bool) -> io::Result<bool> {
         self.pass()?;
         let mut state = self.machine().lock();
-        let granted = state.inode_mut(map.inode).shm.locks.take(self.id(), handle, mask, exclusive);
+        let locks = &mut state.inode_mut(map.inode).shm.locks;
+        let held = locks.held(self.id(), handle);
+        let granted = locks.take(self.id(), handle, mask, exclusive);
         if granted && exclusive {
-            state.writers.took(self.id(), handle, mask, self.calls());
+            state.writers.took(self.id(), handle, held, mask);
         }
         drop(state);
         let how = u64::from(mask) | u64::from(exclusive) << 8;
@@ -150,7 +152,7 @@ impl Process {
         self.pass()?;
         let mut state = self.machine().lock();
         state.inode_mut(map.inode).shm.locks.release(self.id(), handle, mask);
-        state.writers.released(self.id(), handle, mask, self.calls());
+        state.writers.released(self.id(), handle, mask);
         drop(state);
         self.machine().context.log.step("shmunlock", self.id(), [map.inode, u64::from(mask), 0]);
         Ok(())

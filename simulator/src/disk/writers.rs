@@ -5,28 +5,32 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Lock bytes of a WAL-index (`WAL_WRITE_LOCK`, `WAL_RECOVER_LOCK` in SQLite's wal.c).
 const WRITE: u8 = 1 << 0;
 const RECOVER: u8 = 1 << 2;
-/// A reader that met a half-written header looks at it again under the write lock, and gives that back at once (seed
-/// 80003254: a writer had been killed between the halves, and another connection recovered the log meanwhile). Other threads
-/// of the process make calls at the same time.
-const LOOK_AGAIN_CALLS: u64 = 40;
+/// The readers' (`WAL_READ_LOCK(0)` to `WAL_READ_LOCK(4)`).
+const READ: u8 = 0b1111_1000;
 
 /// Write locks held and written down.
 #[derive(Debug, Clone, Default)]
 pub struct Writers {
-    /// (process, handle) that hold the lock, the process's number of calls then, and whether they have recovered the
-    /// log under it; whoever takes other locks under it before that does something else.
-    holders: BTreeMap<(u64, u64), (u64, bool)>,
+    /// (process, handle) that took the lock without being a reader, and whether they have recovered the log under it.
+    /// So does who opens the log, and who meets a half-written header: it looks at that again under the lock, and gives
+    /// it back at once (seeds 80003254 and 200003161: a writer had been killed between the halves, and another
+    /// connection recovered the log meanwhile). Who writes is a reader before, and a checkpoint that makes writers
+    /// wait takes readers' locks then.
+    openers: BTreeMap<(u64, u64), bool>,
     /// Processes that had it for something else than recovery.
     writers: BTreeSet<u64>,
 }
 
 impl Writers {
-    /// A connection was granted exclusive locks, when its process had made so many calls.
-    pub fn took(&mut self, process: u64, handle: u64, mask: u8, calls: u64) {
+    /// A connection that held the locks `held` was granted the exclusive locks `mask`.
+    pub fn took(&mut self, process: u64, handle: u64, held: u8, mask: u8) {
         if mask & WRITE != 0 {
-            self.holders.insert((process, handle), (calls, false));
-        }
-        if let Some((_, recovers)) = self.holders.get_mut(&(process, handle)).filter(|_| mask & WRITE == 0) {
+            if held & READ != 0 {
+                self.writers.insert(process);
+            } else {
+                self.openers.insert((process, handle), false);
+            }
+        } else if let Some(recovers) = self.openers.get_mut(&(process, handle)) {
             *recovers |= mask & RECOVER != 0;
             if !*recovers {
                 self.writers.insert(process);
@@ -35,12 +39,9 @@ impl Writers {
     }
 
     /// A connection gives locks back.
-    pub fn released(&mut self, process: u64, handle: u64, mask: u8, calls: u64) {
-        if mask & WRITE != 0
-            && let Some((since, false)) = self.holders.remove(&(process, handle))
-            && calls > since + LOOK_AGAIN_CALLS
-        {
-            self.writers.insert(process);
+    pub fn released(&mut self, process: u64, handle: u64, mask: u8) {
+        if mask & WRITE != 0 {
+            self.openers.remove(&(process, handle));
         }
     }
 
@@ -54,23 +55,30 @@ impl Writers {
 mod tests {
     use super::*;
 
-    /// A reader's lock byte (`WAL_READ_LOCK(0)`).
-    const READ_0: u8 = 1 << 3;
+    /// The checkpointer's lock byte (`WAL_CKPT_LOCK`).
+    const CHECKPOINT: u8 = 1 << 1;
 
     #[test]
     fn recovery_is_told_from_writing() {
         let mut writers = Writers::default();
-        writers.took(1, 1, WRITE, 1);
-        writers.took(1, 1, RECOVER, 2);
-        writers.released(1, 1, WRITE, 90);
-        writers.took(1, 1, WRITE, 100);
-        writers.released(1, 1, WRITE, 101);
-        assert!(!writers.wrote(1));
-        writers.took(1, 2, WRITE, 110);
-        writers.released(1, 2, WRITE, 160);
-        assert!(writers.wrote(1) && !writers.wrote(2));
-        writers.took(2, 1, WRITE, 10);
-        writers.took(2, 1, READ_0, 11);
+        writers.took(1, 1, 0, WRITE);
+        writers.took(1, 1, WRITE, RECOVER | CHECKPOINT);
+        writers.took(1, 1, WRITE | RECOVER | CHECKPOINT, READ);
+        writers.released(1, 1, WRITE);
+        assert!(!writers.wrote(1), "opened the log");
+        for held in [0, CHECKPOINT] {
+            writers.took(1, 1, held, WRITE);
+            writers.released(1, 1, WRITE);
+            writers.took(1, 1, held, READ);
+        }
+        assert!(
+            !writers.wrote(1),
+            "looked again at a header, before reading and before a passive checkpoint"
+        );
+        writers.took(1, 2, READ, WRITE);
+        assert!(writers.wrote(1) && !writers.wrote(2), "a transaction");
+        writers.took(2, 1, CHECKPOINT, WRITE);
+        writers.took(2, 1, CHECKPOINT | WRITE, READ);
         assert!(writers.wrote(2), "a checkpoint that makes writers wait");
     }
 }

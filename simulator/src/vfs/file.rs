@@ -116,6 +116,8 @@ unsafe extern "C" fn close(raw: *mut ffi::sqlite3_file) -> c_int {
     // SAFETY: the last call for this file; `init` made the box.
     let open = unsafe { Box::from_raw((*raw.cast::<SimFile>()).open) };
     let process = Arc::clone(open.process());
+    // As SQLite's own debug build does (`unixClose` in os_unix.c): nothing else would ever unmap it.
+    assert!(open.shm.is_none() || !process.is_alive(), "a file is closed whose WAL-index is mapped");
     if open.level > Level::None {
         // A dead process has no locks to lower.
         let _ = process.lower_lock(open.handle.inode, open.number, Level::None);

@@ -145,8 +145,15 @@ unsafe extern "C" fn open(
     } else {
         OpenMode::ReadWrite
     };
-    let handle = match process.open_handle(&path, mode, false) {
-        Ok(handle) => handle,
+    let (handle, flags) = match process.open_handle(&path, mode, false) {
+        Ok(handle) => (handle, flags),
+        // As the unix VFS does (`unixOpen` in SQLite's os_unix.c): what cannot be opened for writing may be readable.
+        Err(error) if mode != OpenMode::Read && error.raw_os_error() != Some(libc::ENOENT) => {
+            match process.open_handle(&path, OpenMode::Read, false) {
+                Ok(handle) => (handle, read_only(flags)),
+                Err(_) => return ffi::SQLITE_CANTOPEN,
+            }
+        }
         Err(_) => return ffi::SQLITE_CANTOPEN,
     };
     if !out_flags.is_null() {
@@ -156,6 +163,10 @@ unsafe extern "C" fn open(
     // SAFETY: `target` is large enough for a `SimFile` and not yet initialised.
     unsafe { file::init(target, handle, flags, process) };
     ffi::SQLITE_OK
+}
+
+fn read_only(flags: c_int) -> c_int {
+    flags & !(ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_CREATE) | ffi::SQLITE_OPEN_READONLY
 }
 
 unsafe extern "C" fn delete(vfs: *mut ffi::sqlite3_vfs, name: *const c_char, sync_dir: c_int) -> c_int {
