@@ -104,6 +104,17 @@ impl Opener {
         }
     }
 
+    /// Finds settings that can never work, without opening anything.
+    ///
+    /// # Errors
+    /// `Usage` for contradictory settings; what reading a key file gives.
+    pub async fn check(&self, settings: &Settings) -> Result<()> {
+        match settings {
+            Settings::Directory(_) => Ok(()),
+            Settings::S3(settings) => Registry::check(&self.host, settings).await,
+        }
+    }
+
     /// A directory that is not there, while the one that Litestream makes of its URL is: "no backup" would be untrue.
     async fn refuse_if_litestream_is_elsewhere(&self, path: &Path) -> Result<()> {
         let Some(stored) = url::as_litestream_stores(path) else { return Ok(()) };

@@ -25,9 +25,10 @@ pub struct Cli {
 const AFTER_HELP: &str = "\
 Flags may be written with one dash or two, with a space or an equals sign: -config PATH, --config=PATH.
 
-Exit codes: 0 success; 1 any failure, with \"Error: …\" on standard error; for replicate -exec, the
-exit code of the child (128 + N if signal N ended it), or 1 if the child succeeded but the replica
-is not equal to the database.";
+Exit codes: 0 success; 1 any failure, with \"Error: …\" on standard error, or in the log of replicate;
+doctor has codes of its own. For replicate -exec, the exit code of the child (128 + N if signal N
+ended it, 0 if that signal was passed on by us), or 1 if the child succeeded but the replica is not
+equal to the database.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -84,14 +85,14 @@ pub struct Doctor {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// A database of the configuration file, or a replica's URL [default: every place in the configuration file]
+    /// A database of the configuration file, or a replica's URL [default: each bucket of the configuration file once]
     #[arg(value_name = "DB_PATH|REPLICA_URL")]
     pub source: Vec<String>,
 }
 
 const DOCTOR_HELP: &str = "\
-Writes, reads, lists and deletes objects of its own below the replica's path, and removes them. The most
-it can cost is printed first.
+Writes, reads, lists and deletes objects of its own below the replica's path, and removes them.
+The most it can cost is printed first.
 
 Exit codes: 0 usable; 10 usable with the settings printed; 20 not usable; 1 it could not be asked.";
 
@@ -239,6 +240,9 @@ pub struct Version {
     pub verbose: bool,
 }
 
+/// Litestream takes anything below 1 for 1, and start scripts compute it.
 fn pieces(text: &str) -> Result<std::num::NonZeroUsize, &'static str> {
-    text.parse().map_err(|_| "a whole number of at least 1 is needed")
+    let number: i64 = text.parse().map_err(|_| "a whole number is needed")?;
+    let number = usize::try_from(number.max(1)).map_err(|_| "the number is too large")?;
+    Ok(std::num::NonZeroUsize::new(number).unwrap_or(std::num::NonZeroUsize::MIN))
 }

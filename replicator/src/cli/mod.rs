@@ -20,6 +20,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::config::Environment;
+use crate::daemon::outside::Signals as _;
+use crate::daemon::process::ProcessSignals;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Threads that run async tasks.
@@ -120,6 +122,24 @@ fn failure(error: &Error) -> Outcome {
 /// A usage error with a line that shows how it is done.
 fn usage(message: &str, example: &str) -> Error {
     Error::new(ErrorKind::Usage, format!("{message}\nTry: {example}"))
+}
+
+/// As [`block_on`], for what has no use for signals of its own. As process 1 of a container we are the one that a signal
+/// does not end unless somebody listens; as any other, the signal does it without us.
+fn block_on_until_stopped<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    if std::process::id() != 1 {
+        return block_on(future);
+    }
+    block_on(async {
+        let mut signals =
+            ProcessSignals::listen().map_err(|error| Error::io("cannot listen for signals", error))?;
+        tokio::select! {
+            result = future => result,
+            signal = signals.next() => {
+                Err(Error::new(ErrorKind::Cancelled, format!("stopped by signal {}", signal.number())))
+            }
+        }
+    })
 }
 
 /// Runs a future on a runtime of bounded size.

@@ -143,7 +143,7 @@ fn errors_say_what_to_do_and_exit_with_one() {
         &["restore", "-config", "litestream.yml", "-integrity-check", "some", "app.db"],
         &["restore", "-config", "litestream.yml", "-replica", "other", "app.db"],
         &["restore", "-config", "litestream.yml", "-index", "xyz", "app.db"],
-        &["restore", "-parallelism", "0", "app.db"],
+        &["restore", "-parallelism", "many", "app.db"],
         &["replicate", "app.db"],
         &["replicate", "app.db", "s3://b/p", "s3://b/q"],
         &["replicate", "s3://b/p", "app.db"],
@@ -367,4 +367,14 @@ fn environment_expansion_is_turned_off_by_its_flag() {
     assert!(line(&["databases", "-config", "c.yml"]).contains("/data/app.db"));
     assert!(line(&["databases", "-config", "c.yml", "-no-expand-env"]).contains("/data/$NAME.db"));
     assert!(line(&["status", "-config", "c.yml", "-no-expand-env"]).contains("/data/$NAME.db"));
+}
+
+/// Start scripts compute it.
+#[test]
+fn any_number_of_pieces_will_do() {
+    for (text, expected) in [("3", 3), ("0", 1), ("-2", 1)] {
+        let arguments = ["restore", "-parallelism", text, "app.db"].map(Into::into);
+        let Ok(args::Command::Restore(restore)) = parse(arguments.into()) else { panic!("{text}") };
+        assert_eq!(restore.parallelism.get(), expected);
+    }
 }

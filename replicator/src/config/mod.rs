@@ -27,13 +27,13 @@ pub use resolved::{
 pub use section::{Problem, Severity};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{Disk, OpenMode};
+use crate::host::Disk;
 
 /// Where the configuration is if nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/litestream.yml";
 
 /// Largest configuration file that is read, in bytes.
-const LARGEST_FILE: u64 = 16 << 20;
+const LARGEST_FILE: usize = 16 << 20;
 
 /// The configuration file to use: the flag, else `LITESTREAM_CONFIG`, else [`DEFAULT_PATH`].
 ///
@@ -108,17 +108,13 @@ fn finish(mut config: Config, report: section::Report) -> Result<Config> {
 }
 
 fn read_text(disk: &dyn Disk, file: &Path) -> std::io::Result<String> {
-    let open = disk.open(file, OpenMode::Read)?;
-    let len = open.metadata()?.len;
-    if len > LARGEST_FILE {
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::FileTooLarge,
-            format!("it has {len} bytes, more than a configuration needs"),
-        ));
-    }
-    let mut bytes = vec![0; usize::try_from(len).expect("checked against a small limit")];
-    let read = open.read_full_at(&mut bytes, 0)?;
-    bytes.truncate(read);
-    String::from_utf8(bytes)
+    let read = disk.read_whole(file, LARGEST_FILE).map_err(|error| match error.kind() {
+        std::io::ErrorKind::FileTooLarge => std::io::Error::new(
+            error.kind(),
+            format!("it has over {LARGEST_FILE} bytes, more than a configuration needs"),
+        ),
+        _ => error,
+    });
+    String::from_utf8(read?)
         .map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }

@@ -7,9 +7,12 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
-use serde_saphyr::options::DuplicateKeyPolicy;
+use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// The key that merges other mappings into the one where it stands (YAML 1.1).
+const MERGE: &str = "<<";
 
 /// A value and the line (from 1) it stands on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +73,8 @@ pub fn parse(text: &str) -> Result<Node> {
         with_snippet: false,
         // Nobody reads comments, and the parser keeps only a few while it looks ahead.
         emit_comments: false,
+        // The parser lets what stands in the mapping win; see `merged`.
+        merge_keys: MergeKeyPolicy::AsOrdinary,
         // One anchor may serve every entry; what it expands to is limited all the same.
         budget: serde_saphyr::budget! { enforce_alias_anchor_ratio: false },
     };
@@ -112,18 +117,56 @@ fn node(tree: Spanned<Typed>, source: &str) -> Node {
             Value::Scalar(range.expect("a string source has byte offsets").trim().to_owned())
         }
         Typed::Sequence(items) => Value::Sequence(items.into_iter().map(|item| node(item, source)).collect()),
-        Typed::Mapping(entries) => Value::Mapping(
-            entries
-                .into_iter()
-                .map(|(key, value)| Entry {
-                    line: key.referenced.line(),
-                    key: key.value,
-                    node: node(value, source),
-                })
-                .collect(),
-        ),
+        Typed::Mapping(entries) => {
+            let entry = |(key, value): (Spanned<String>, Spanned<Typed>)| Entry {
+                line: key.referenced.line(),
+                key: key.value,
+                node: node(value, source),
+            };
+            Value::Mapping(merged(entries.into_iter().map(entry).collect()))
+        }
     };
     Node { line, value }
+}
+
+/// A mapping with its merge keys (`<<`) resolved. They count where they stand, as for Litestream (yaml.v3): of the same key
+/// there and here, the later one wins; of several mappings merged at once, the first.
+fn merged(entries: Vec<Entry>) -> Vec<Entry> {
+    if entries.iter().all(|entry| entry.key != MERGE) {
+        return entries;
+    }
+    let mut result: Vec<(Entry, bool)> = Vec::new();
+    for entry in entries {
+        match (entry.key == MERGE).then(|| mappings(&entry.node)).flatten() {
+            Some(mappings) => {
+                for other in mappings.into_iter().rev().flatten() {
+                    result.retain(|(known, _)| known.key != other.key);
+                    result.push((other, true));
+                }
+            }
+            // What stands here twice stays, and is objected to by name.
+            None => {
+                result.retain(|(known, is_merged)| !is_merged || known.key != entry.key);
+                result.push((entry, false));
+            }
+        }
+    }
+    result.into_iter().map(|(entry, _)| entry).collect()
+}
+
+/// What a merge key can hold: a mapping, or a list of them.
+fn mappings(node: &Node) -> Option<Vec<Vec<Entry>>> {
+    match &node.value {
+        Value::Mapping(entries) => Some(vec![entries.clone()]),
+        Value::Sequence(items) => items
+            .iter()
+            .map(|item| match &item.value {
+                Value::Mapping(entries) => Some(entries.clone()),
+                _ => None,
+            })
+            .collect(),
+        _ => None,
+    }
 }
 
 impl<'de> Deserialize<'de> for Typed {
@@ -259,6 +302,27 @@ mod tests {
         let Value::Mapping(copied) = &found[2].node.value else { panic!("{found:?}") };
         assert_eq!(copied[0].node.value, Value::Scalar("012".to_owned()));
         assert_eq!((found[3].key.as_str(), found[4].key.as_str()), ("a", "a"));
+    }
+
+    /// Both orders as Litestream 0.5.17 was seen to read them.
+    #[test]
+    fn a_merge_key_counts_where_it_stands() {
+        let base = "base: &base {path: base, region: r}\nother: &other {path: other, skew: s}\n";
+        for (mapping, expected) in [
+            ("  <<: *base\n  path: own\n", "region=r path=own"),
+            ("  path: own\n  <<: *base\n", "path=base region=r"),
+            ("  <<: [*base, *other]\n", "skew=s path=base region=r"),
+            ("  <<: *base\n  path: a\n  path: b\n", "region=r path=a path=b"),
+            ("  <<: text\n", "<<=text"),
+        ] {
+            let found = entries(&format!("{base}use:\n{mapping}"));
+            let Value::Mapping(entries) = &found[2].node.value else { panic!("{found:?}") };
+            let shown = entries.iter().map(|entry| match &entry.node.value {
+                Value::Scalar(text) => format!("{}={text}", entry.key),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(shown.collect::<Vec<_>>().join(" "), expected, "{mapping}");
+        }
     }
 
     #[test]

@@ -423,7 +423,9 @@ fn location(settings: &Settings) -> String {
     match settings {
         Settings::Directory(directory) => format!("file://{}", directory.path.display()),
         Settings::S3(s3) => {
+            // A user and password in it are refused later, and not shown before.
             let endpoint = s3.endpoint.as_deref().unwrap_or("aws");
+            let endpoint = endpoint.rsplit_once('@').map_or(endpoint, |(_, host)| host);
             format!("s3://{}/{} at {endpoint}", s3.bucket, s3.path.trim_matches('/'))
         }
     }

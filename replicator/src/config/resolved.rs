@@ -143,19 +143,15 @@ pub enum DirectoryMeta {
 }
 
 impl Config {
-    /// The database at an absolute path, listed or in a listed directory.
+    /// The database at an absolute path, listed or in a listed directory. An entry of its own goes before a directory in
+    /// which it lies, wherever the two stand: so it is replicated.
     #[must_use]
     pub fn find(&self, path: &Path) -> Option<Database> {
-        self.databases.iter().find_map(|entry| match entry {
+        let own = self.databases.iter().find_map(|entry| match entry {
             Entry::Database(database) => (database.options.db == path).then(|| database.clone()),
-            Entry::Directory(directory) => {
-                let relative = path.strip_prefix(&directory.path).ok()?;
-                let name = relative.file_name()?.to_str()?;
-                let is_direct = relative.parent() == Some(Path::new(""));
-                (directory.pattern.is_match(name) && (directory.recursive || is_direct))
-                    .then(|| directory.database(relative))
-            }
-        })
+            Entry::Directory(_) => None,
+        });
+        own.or_else(|| self.databases.iter().find_map(|entry| in_directory(entry, path)))
     }
 
     /// Refuses to write where encryption was asked for.
@@ -184,6 +180,15 @@ impl Config {
             ),
         ))
     }
+}
+
+fn in_directory(entry: &Entry, path: &Path) -> Option<Database> {
+    let Entry::Directory(directory) = entry else { return None };
+    let relative = path.strip_prefix(&directory.path).ok()?;
+    let name = relative.file_name()?.to_str()?;
+    let is_direct = relative.parent() == Some(Path::new(""));
+    (directory.pattern.is_match(name) && (directory.recursive || is_direct))
+        .then(|| directory.database(relative))
 }
 
 impl Directory {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::bucket::settings::Settings;
+use crate::host::OpenMode;
 use crate::observe::{LogFormat, LogLevel};
 
 fn environment() -> Environment {

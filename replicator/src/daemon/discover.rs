@@ -49,7 +49,7 @@ pub struct Found {
 
 /// Looks for the databases in a directory. Blocks.
 ///
-/// `members` are the paths of the databases that this process replicates. They count without being opened, and their
+/// `members` are the paths of the databases that this process replicates, or will. They count without being opened, and their
 /// files are not opened under any other name: closing one would drop its locks.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! One that cannot be started is reported, tried again, and does not keep the others from running.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,10 +65,10 @@ impl Fleet {
         self.members.contains_key(path) || self.broken.contains_key(path)
     }
 
-    /// Paths of the databases being replicated, sorted.
+    /// Paths of the databases that are replicated, or are to be as soon as they can be: they may be opened at any time.
     #[must_use]
-    pub fn paths(&self) -> Vec<PathBuf> {
-        self.members.keys().cloned().collect()
+    pub fn paths(&self) -> BTreeSet<PathBuf> {
+        self.members.keys().chain(self.broken.keys()).cloned().collect()
     }
 
     /// Starts one, unless it is there already; returns whether it was not. A failure is logged and remembered for

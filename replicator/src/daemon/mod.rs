@@ -22,6 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::{BoxFuture, Host};
 use crate::observe::{Board, Heartbeat, Server};
 
+use command::Command;
 use fleet::Fleet;
 use lifecycle::{Action, Event, Lifecycle};
 pub use once::Once;
@@ -124,9 +125,18 @@ impl Daemon {
     /// Restores what is to be restored, starts everything, then the child.
     async fn start(&mut self, launch: &dyn Launch) -> Result<()> {
         let config = self.options.config.clone();
-        let words = config.exec.as_deref().map(command::words).transpose()?;
+        let command = config.exec.as_deref().map(command::split).transpose()?;
         if config.databases.is_empty() {
             tracing::error!("no databases specified in configuration");
+        }
+        // Before anything else: an application would run for years without replication.
+        for entry in &config.databases {
+            let (path, replica) = match entry {
+                Entry::Database(database) => (&database.options.db, &database.replica),
+                Entry::Directory(directory) => (&directory.path, &directory.template.replica),
+            };
+            let named = |error: Error| error.context(format!("the replica of {}", path.display()));
+            self.opener.check(&replica.settings).await.map_err(named)?;
         }
         for entry in &config.databases {
             if let Entry::Database(database) = entry
@@ -149,7 +159,13 @@ impl Daemon {
         for directory in directories {
             self.start_directory(directory).await?;
         }
-        if let Some(words) = words {
+        if let Some(Command { words, cut_at }) = command {
+            if let Some(operator) = cut_at {
+                tracing::warn!(
+                    "no shell runs the exec command: `{operator}` and what follows it are left out; write \
+                     sh -c '…' around it if you need them"
+                );
+            }
             let child = launch
                 .launch(&words)
                 .map_err(|error| Error::io(format!("cannot start exec command {:?}", words[0]), error))?;
@@ -192,7 +208,7 @@ impl Daemon {
     /// Metrics and heartbeats. Without them replication goes on.
     async fn serve_metrics(&self, config: &Config) {
         if let Some(address) = &config.metrics_addr {
-            match Server::bind(address, self.board.clone(), self.host.clock.clone()).await {
+            match Server::bind(address, self.board.clone(), self.host.clone()).await {
                 Ok(server) => {
                     tracing::info!(url = server.url(), "serving metrics on");
                     tokio::spawn(server.run());

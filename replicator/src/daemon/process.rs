@@ -1,5 +1,6 @@
 //! The real outside: signals of this process, and child processes. No decisions.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -63,6 +64,17 @@ fn is_ignored(signal: i32) -> bool {
     }
 }
 
+/// Under these names a child finds the keys that we were given under our own, as it does with Litestream.
+const AWS_NAMES: [(&str, &str); 2] = [
+    ("AWS_ACCESS_KEY_ID", "LITESTREAM_ACCESS_KEY_ID"),
+    ("AWS_SECRET_ACCESS_KEY", "LITESTREAM_SECRET_ACCESS_KEY"),
+];
+
+fn aws_variables(of: impl Fn(&str) -> Option<OsString>) -> Vec<(&'static str, OsString)> {
+    let missing = AWS_NAMES.iter().filter(|(name, _)| of(name).is_none());
+    missing.filter_map(|(name, ours)| Some((*name, of(ours)?))).collect()
+}
+
 /// Starts real processes.
 pub struct ProcessLaunch;
 
@@ -70,6 +82,7 @@ impl Launch for ProcessLaunch {
     fn launch(&self, words: &[String]) -> io::Result<Box<dyn Child>> {
         let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let mut command = tokio::process::Command::new(program);
+        command.envs(aws_variables(|name| std::env::var_os(name)));
         descriptors::give_back_limit(command.args(arguments));
         Ok(Box::new(ProcessChild(command.spawn()?)))
     }

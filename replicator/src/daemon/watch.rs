@@ -186,7 +186,7 @@ pub async fn last_look(watched: &mut [Watched], host: &Host, fleet: &mut Fleet) 
 
 /// The databases of a directory; those of the fleet are not opened. The errors are those of [`discover::scan`].
 pub fn found(host: &Host, directory: &Directory, fleet: &Fleet) -> BoxFuture<'static, Result<Found>> {
-    let members: BTreeSet<PathBuf> = fleet.paths().into_iter().collect();
+    let members = fleet.paths();
     let (host, directory) = (host.clone(), directory.clone());
     Box::pin(async move {
         let disk = host.disk.clone();

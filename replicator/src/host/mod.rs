@@ -124,6 +124,18 @@ pub struct DirEntry {
 pub trait Disk: Send + Sync {
     /// Opens a file.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
+    /// All that a file holds, or a pipe gives until its end; `FileTooLarge` if that is more than `limit` bytes.
+    fn read_whole(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        let file = self.open(path, OpenMode::Read)?;
+        let len = usize::try_from(file.metadata()?.len).unwrap_or(usize::MAX);
+        if len > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let mut bytes = vec![0; len];
+        let read = file.read_full_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
     /// As [`OpenMode::CreateNew`], with permission bits `mode`, less the umask, where the platform has them.
     fn create_new(&self, path: &Path, _mode: u32) -> io::Result<Box<dyn DiskFile>> {
         self.open(path, OpenMode::CreateNew)

@@ -3,7 +3,7 @@
 //! The only module allowed to touch them; it must not contain decisions.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
@@ -121,6 +121,12 @@ impl Disk for OsDisk {
             OpenMode::Truncate => options.write(true).create(true).truncate(true),
         };
         Ok(Box::new(OsFile(options.open(path)?)))
+    }
+
+    fn read_whole(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
     }
 
     fn create_new(&self, path: &Path, mode: u32) -> io::Result<Box<dyn DiskFile>> {

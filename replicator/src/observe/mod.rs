@@ -9,6 +9,7 @@ pub mod log;
 mod metrics;
 mod operations;
 mod ping;
+mod process;
 mod server;
 pub mod time;
 

@@ -14,9 +14,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::board::Board;
-use super::metrics;
+use super::{metrics, process};
 use crate::error::{Error, Result};
-use crate::host::{Clock, UnixMillis};
+use crate::host::{Host, UnixMillis};
 
 /// Scrapes served at once; more wait.
 const CONNECTIONS: usize = 32;
@@ -32,7 +32,7 @@ pub struct Server {
 #[derive(Clone)]
 struct Shown {
     board: Board,
-    clock: Arc<dyn Clock>,
+    host: Host,
     started: UnixMillis,
 }
 
@@ -41,7 +41,7 @@ impl Server {
     ///
     /// # Errors
     /// If the address cannot be bound.
-    pub async fn bind(address: &str, board: Board, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub async fn bind(address: &str, board: Board, host: Host) -> Result<Self> {
         let bound = match address.strip_prefix(':') {
             None => TcpListener::bind(address).await,
             Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
@@ -52,8 +52,8 @@ impl Server {
         };
         let listener =
             bound.map_err(|error| Error::io(format!("cannot serve metrics on {address}"), error))?;
-        let started = clock.now();
-        Ok(Self { listener, shown: Shown { board, clock, started } })
+        let started = host.clock.now();
+        Ok(Self { listener, shown: Shown { board, host, started } })
     }
 
     /// The address that scrapers ask.
@@ -100,9 +100,11 @@ impl Server {
 fn answer(request: &Request<Incoming>, shown: &Shown) -> Response<Full<Bytes>> {
     let (status, body) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => {
-            let now = shown.clock.now();
-            let text = metrics::render(&shown.board.shown(now), shown.started, now);
-            (StatusCode::OK, text + &shown.board.operations().render())
+            let now = shown.host.clock.now();
+            let mut text = metrics::render(&shown.board.shown(now), shown.started, now);
+            text += &shown.board.operations().render();
+            // Files in memory: no worker waits for them.
+            (StatusCode::OK, text + &process::render(&*shown.host.disk))
         }
         (_, "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n".to_owned()),
         _ => (StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
@@ -129,12 +131,12 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_are_served_and_nothing_else() {
-        let clock = crate::host::os::host().clock;
+        let host = crate::host::os::host();
         let board = Board::default();
-        let server = Server::bind("127.0.0.1:0", board.clone(), Arc::clone(&clock)).await.unwrap();
+        let server = Server::bind("127.0.0.1:0", board.clone(), host.clone()).await.unwrap();
         let address = server.listener.local_addr().unwrap();
         assert_eq!(server.url(), format!("http://{address}/metrics"));
-        assert!(Server::bind(&address.to_string(), board.clone(), clock).await.is_err());
+        assert!(Server::bind(&address.to_string(), board.clone(), host).await.is_err());
         let task = tokio::spawn(server.run());
 
         let (_status, receiver) = tokio::sync::watch::channel(crate::sync::Status::default());
@@ -145,6 +147,7 @@ mod tests {
             shown.starts_with("HTTP/1.1 200") && shown.contains("litestream_db_size{db=\"/x.db\"} 0\n"),
             "{shown}"
         );
+        assert!(shown.contains("\nprocess_open_fds "), "{shown}");
         board.remove(std::path::Path::new("/x.db"));
         assert!(!ask(address, get).await.contains("x.db"));
         assert!(ask(address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.starts_with("HTTP/1.1 404"));

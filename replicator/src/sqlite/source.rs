@@ -322,10 +322,15 @@ impl Source {
     /// Opens a further reader that pins the current state for as long as it lives, for work that takes long.
     ///
     /// # Errors
-    /// As [`Source::view`].
+    /// As [`Source::view`]; `Transient` if the database is replaced.
     pub fn long_view(&self) -> Result<LongView> {
         let mut reader = Reader::open(&self.path, self.vfs.as_deref(), self.busy_timeout)?;
         reader.begin(&self.path)?;
+        // It would read another file than we do. And whoever opens that one next may close it again, with the locks of
+        // this reader (seed 300012820).
+        if self.is_replaced()? {
+            return Err(replaced_meanwhile(&self.path));
+        }
         let view = self.pinned_view()?;
         let (files, readers) = (Arc::clone(&self.files), Arc::clone(&self.readers));
         let pin = Pin { _reader: reader, _files: files, _readers: readers };

@@ -175,6 +175,8 @@ fn replacing_the_file_is_noticed() {
     drop(Connection::open(&other).unwrap());
     rename(&other, &app.path);
     assert!(source.is_replaced().unwrap());
+    let Err(error) = source.long_view() else { panic!("a view of one file, pinned by a reader of another") };
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
 }
 
 /// It used to be a panic.

@@ -18,6 +18,7 @@ mod restore_theirs;
 mod scene;
 mod service;
 mod stopping;
+mod swap;
 mod take_over;
 mod tidy;
 mod troubles;

@@ -129,7 +129,9 @@ impl Process {
         let mut state = self.machine().lock();
         let inode = state.lookup(dir)?;
         if effect != Some(Effect::Lie) {
-            state.names.sync(dir);
+            for inode in state.names.sync(dir) {
+                state.collect(inode);
+            }
         }
         drop(state);
         self.step("syncdir", [inode, 0, 0]);

@@ -346,8 +346,10 @@ impl State {
 
     /// Drops an inode that nothing refers to any more.
     fn collect(&mut self, inode: u64) {
-        if self.inode(inode).open == 0 && !self.names.mentions(inode) {
-            let gone = self.inodes.remove(&inode).expect("looked at above");
+        if self.inodes.get(&inode).is_some_and(|file| file.open == 0)
+            && !self.names.mentions(inode)
+            && let Some(gone) = self.inodes.remove(&inode)
+        {
             self.graveyard.push(gone.shm);
         }
     }

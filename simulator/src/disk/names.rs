@@ -2,7 +2,7 @@
 //!
 //! Keyed by absolute path; an inode number says what a name stands for. Renaming a directory is not supported.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -81,14 +81,21 @@ impl Names {
         self.pending.push(PendingName { sequence, change });
     }
 
-    /// Makes all changes that touch `dir` durable.
-    pub fn sync(&mut self, dir: &Path) {
+    /// Makes all changes that touch `dir` durable. Returns the inodes that may have lost their last name by it.
+    pub fn sync(&mut self, dir: &Path) -> BTreeSet<u64> {
         let (synced, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.pending).into_iter().partition(|pending| pending.change.touches(dir));
         self.pending = rest;
-        for pending in synced {
-            pending.change.apply(&mut self.durable);
+        let mut involved = BTreeSet::new();
+        for PendingName { change, .. } in synced {
+            let (replaced, named) = match &change {
+                NameChange::Link(path, inode) | NameChange::Rename(_, path, inode) => (path, Some(*inode)),
+                NameChange::Unlink(path) => (path, None),
+            };
+            involved.extend(self.durable.get(replaced.as_os_str()).copied().into_iter().chain(named));
+            change.apply(&mut self.durable);
         }
+        involved
     }
 
     /// Names directly inside `dir` with their inodes, sorted.
@@ -143,7 +150,7 @@ mod tests {
         names.change(1, NameChange::Link("/".into(), 1));
         names.change(2, NameChange::Link("/a.tmp".into(), 2));
         names.change(3, NameChange::Link("/a".into(), 3));
-        names.sync(Path::new("/"));
+        assert_eq!(Vec::from_iter(names.sync(Path::new("/"))), [1, 2, 3]);
         names.reboot(&[NameChange::Link("/".into(), 1)]);
         assert_eq!(named(&names), ["/=1", "/a=3", "/a.tmp=2"]);
         let rename = NameChange::Rename("/a.tmp".into(), "/a".into(), 2);
@@ -154,5 +161,16 @@ mod tests {
         assert_eq!(named(&lost), ["/=1", "/a=3", "/a.tmp=2"]);
         names.reboot(&[rename]);
         assert_eq!(named(&names), ["/=1", "/a=2"]);
+    }
+
+    #[test]
+    fn a_deleted_file_is_named_until_its_directory_is_synced() {
+        let (mut names, root) = (Names::default(), Path::new("/"));
+        names.change(1, NameChange::Link("/a".into(), 2));
+        names.sync(root);
+        names.change(2, NameChange::Unlink("/a".into()));
+        assert!(names.mentions(2));
+        assert_eq!(Vec::from_iter(names.sync(root)), [2]);
+        assert!(!names.mentions(2));
     }
 }

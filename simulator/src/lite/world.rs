@@ -26,11 +26,14 @@ use crate::history::{History, StateId};
 use crate::oracles::{QUIET_MILLIS, STOP_MILLIS};
 use crate::plan::{Happening, Plan, ReplicatorPlan};
 use crate::simhost;
-use crate::store::{Client, Cloud, Weather};
+use crate::store::{Client, Cloud, Stored, Weather};
 use crate::vfs::Vfs;
 
 /// Claims that a restore tests at once.
 const AUDITED_PER_MILLE: u64 = 70;
+
+/// Bytes that are merged in a simulated millisecond at least, by the store's pace.
+const MERGED_PER_MILLI: u64 = 4_000;
 
 struct RunningApp {
     app: Arc<App>,
@@ -436,12 +439,18 @@ impl World {
         }
     }
 
+    /// Bytes that may wait to be merged, because no merge succeeded in bad weather (seed 300006075: a gigabyte).
+    fn backlog(&self) -> u64 {
+        let waits = |object: &Stored| object.key.starts_with("0000/");
+        self.store.objects().iter().filter(|object| waits(object)).map(|object| object.size).sum()
+    }
+
     /// Nothing is written: how many requests does that cost, and what is there then?
     pub async fn idle(&self) -> AtRest {
         // What the last commits scheduled (compaction of each level) may run first, also after the pauses that
         // earlier failures of it have earned.
         let slowest = self.plan.settings().map(|settings| settings.level_millis).max().unwrap_or(0);
-        let settle = u64::from(slowest) * 11 + 120_000;
+        let settle = u64::from(slowest) * 11 + 120_000 + self.backlog() / MERGED_PER_MILLI;
         tokio::time::sleep(Duration::from_millis(settle)).await;
         let before = self.store.requests();
         tokio::time::sleep(Duration::from_millis(QUIET_MILLIS)).await;

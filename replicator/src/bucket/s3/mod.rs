@@ -41,7 +41,7 @@ use super::{
     PutOptions, PutOutcome, Upload, check_key,
 };
 use crate::error::{Error, Result};
-use crate::host::{Host, OpenMode};
+use crate::host::Host;
 
 /// Clients that are open, to be shared. They live as long as a bucket uses them.
 #[derive(Default)]
@@ -94,6 +94,12 @@ impl Registry {
         Ok(Arc::new(S3Bucket::new(client, settings)))
     }
 
+    /// Whether a bucket could be opened with these settings, as far as they and a key file say.
+    pub(super) async fn check(host: &Host, settings: &S3Settings) -> Result<()> {
+        let customer_key = read_customer_key(host, settings).await?;
+        dialect::resolve(settings, None, customer_key.as_deref()).map(drop)
+    }
+
     fn find(&self, settings: &S3Settings) -> Option<Arc<Client>> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.clients.iter().find(|(key, _)| key == settings).and_then(|(_, client)| client.upgrade())
@@ -131,16 +137,12 @@ impl Registry {
 }
 
 async fn read_customer_key(host: &Host, settings: &S3Settings) -> Result<Option<String>> {
-    const LIMIT: u64 = 4096;
+    const LIMIT: usize = 4096;
     let Some(path) = settings.sse_customer_key_path.clone() else { return Ok(None) };
     let disk = Arc::clone(&host.disk);
     let name = path.display().to_string();
-    let read = host.blocking(move || {
-        let file = disk.open(&path, OpenMode::Read)?;
-        let mut text = vec![0; usize::try_from(file.metadata()?.len.min(LIMIT)).unwrap_or(0)];
-        file.read_exact_at(&mut text, 0)?;
-        String::from_utf8(text).map_err(std::io::Error::other)
-    });
+    let read = host
+        .blocking(move || String::from_utf8(disk.read_whole(&path, LIMIT)?).map_err(std::io::Error::other));
     read.await
         .map(Some)
         .map_err(|error| Error::io(format!("cannot read sse-customer-key-path {name}"), error))

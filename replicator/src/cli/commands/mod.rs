@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::args::{Command, ConfigFlags};
-use super::{Outcome, block_on};
+use super::{Outcome, block_on_until_stopped};
 use crate::bucket::{self, Bucket, KeyLayout, url};
 use crate::config::{self, Config, Database, Entry, Environment, Logging, Replica};
 use crate::daemon::discover;
@@ -28,12 +28,12 @@ pub fn run(command: Command, environment: &Environment) -> Result<Outcome> {
     let context = Context { host: os::host(), environment };
     match command {
         Command::Databases(args) => databases::run(&context, &args),
-        Command::Doctor(args) => block_on(doctor::run(&context, &args)),
-        Command::Ltx(args) => block_on(ltx::run(&context, &args)),
+        Command::Doctor(args) => block_on_until_stopped(doctor::run(&context, &args)),
+        Command::Ltx(args) => block_on_until_stopped(ltx::run(&context, &args)),
         Command::Replicate(args) => replicate::run(&context, &args),
         Command::Reset(args) => reset::run(&context, &args),
         Command::Restore(args) => restore::run(&context, args),
-        Command::Status(args) => block_on(status::run(&context, &args)),
+        Command::Status(args) => block_on_until_stopped(status::run(&context, &args)),
         Command::Version(args) => Ok(version::run(&args)),
     }
 }
@@ -56,22 +56,24 @@ impl Context<'_> {
         bucket::Opener::new(self.host.clone(), bucket::Environment::process())
     }
 
-    /// All databases of a configuration, directories scanned.
+    /// All databases of a configuration, directories scanned; each once, as [`Config::find`] finds it.
     fn databases(&self, config: &Config) -> Result<Vec<Database>> {
-        let mut databases = Vec::new();
+        let mut paths = Vec::new();
         for entry in &config.databases {
             match entry {
-                Entry::Database(database) => databases.push(database.clone()),
+                Entry::Database(database) => paths.push(database.options.db.clone()),
                 Entry::Directory(directory) => {
                     let found = discover::scan(&*self.host.disk, directory, &BTreeSet::new())?;
                     if let Some((_, error)) = found.unreadable.into_iter().next() {
                         return Err(error);
                     }
-                    databases.extend(found.databases.iter().map(|relative| directory.database(relative)));
+                    paths.extend(found.databases.iter().map(|relative| directory.path.join(relative)));
                 }
             }
         }
-        Ok(databases)
+        let mut seen = BTreeSet::new();
+        paths.retain(|path| seen.insert(path.clone()));
+        Ok(paths.iter().filter_map(|path| config.find(path)).collect())
     }
 
     /// The replica that a positional argument names: by URL, or as a database of the configuration.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::super::args::Restore;
 use super::super::progress::Bar;
 use super::super::table::{json, row, table};
-use super::super::{Outcome, block_on, usage};
+use super::super::{Outcome, block_on_until_stopped, usage};
 use super::{Context, Source};
 use crate::config::Logging;
 use crate::error::{Error, ErrorKind, Result};
@@ -63,7 +63,7 @@ pub(super) fn run(context: &Context<'_>, args: Restore) -> Result<Outcome> {
     }
 
     let path = options.output.clone();
-    let report = block_on(async {
+    let report = block_on_until_stopped(async {
         let bucket = context.opener().open(&source.replica.settings).await?;
         let bar = Bar::new();
         let report = restore::run(&context.host, bucket, options, &bar).await;
