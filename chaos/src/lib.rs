@@ -1,4 +1,4 @@
-//! The demonstration, long seed runs, and real-process torture of replicator binaries.
+//! The demonstration, simulated runs with a theme, and real-process torture of replicator binaries.
 
 pub mod demo;
 

@@ -1,7 +1,7 @@
 //! What a provider does differently from the S3 documentation, as plain data.
 //!
-//! A dialect is read from `dialects/<name>.toml`; each key there carries a comment saying which real provider
-//! behaves so. The embedded server obeys it; this module only parses. It must not contain behaviour.
+//! A dialect is read from `dialects/<name>.toml`; comments there say which real provider behaves so, and where that
+//! was seen. The embedded server obeys it; this module only parses. It must not contain behaviour.
 
 use std::collections::BTreeMap;
 

@@ -113,8 +113,8 @@ fn provider_headers(endpoint: &str) -> BTreeMap<String, String> {
 }
 
 /// A target described by environment variables: `<PREFIX>ENDPOINT`, `ACCESS_KEY`, `SECRET_KEY`, `BUCKET`, and
-/// optionally `REGION`, `SESSION_TOKEN`, `STYLE` (`path` or `virtual`), `KEY_PREFIX`, `CREATE_BUCKET` (`true`),
-/// `HEADER` (`name: value`, sent with every request), `CA_BUNDLE` (a file; `AWS_CA_BUNDLE` if not set).
+/// optionally `REGION`, `SESSION_TOKEN`, `STYLE` (`path` or `virtual`), `VIRTUAL_DOMAIN`, `KEY_PREFIX`, `CREATE_BUCKET`
+/// (`true`), `HEADER` (`name: value`, sent with every request), `CA_BUNDLE` (a file; `AWS_CA_BUNDLE` if not set).
 ///
 /// # Errors
 /// A sentence naming the variable that is missing or wrong.

@@ -1,6 +1,6 @@
 //! Object storage: key, bytes, condition → a durable object or a classified failure.
 //!
-//! The only module that speaks HTTP. It knows objects, never LTX, TXIDs or databases. A success from any method is
+//! The only module that speaks to the store. It knows objects, never LTX, TXIDs or databases. A success from any method is
 //! durable; an ambiguous answer (the request may or may not have been applied) is resolved inside by reading back,
 //! so callers see only *applied*, *not applied* or an error that says the outcome is unknown.
 

@@ -121,7 +121,7 @@ pub struct Replicate {
     /// Where the configuration is.
     #[command(flatten)]
     pub config: ConfigFlags,
-    /// Run CMD as a child once replication is set up, and stop when it exits
+    /// Run CMD as a child once replication is set up, and stop when it exits; no shell: CMD ends at `>`, `|`, `;` or `&`
     #[arg(long, value_name = "CMD")]
     pub exec: Option<String>,
     /// trace, debug, info, warn or error; wins over LOG_LEVEL and the configuration file

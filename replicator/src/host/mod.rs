@@ -1,4 +1,5 @@
-//! The outside world as traits: the only door for time, files, randomness, threads and sockets.
+//! The outside world as traits: the only door for time, files, randomness, threads and sockets (the metrics server alone
+//! listens by itself).
 //!
 //! Production uses [`os`]; the simulator injects its own. Nothing else in this crate may touch the ambient
 //! equivalents (clippy's `disallowed-methods` guards it). Waiting is done with `tokio::time`, which a simulation

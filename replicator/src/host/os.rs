@@ -1,6 +1,6 @@
 //! The real world: `std::fs`, the system clock, the kernel's randomness, tokio's sockets and thread pool.
 //!
-//! The only module allowed to touch them; it must not contain decisions.
+//! Only `host` may touch them; this must not contain decisions.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};

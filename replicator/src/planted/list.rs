@@ -1,7 +1,7 @@
 //! All planted bugs, in one table.
 //!
 //! `source` names the failure of a real replicator that the bug repeats: an issue or pull request of Litestream where
-//! one is public, or what was seen when its binaries were run; empty for a bug of our own making.
+//! one is public, or what was seen when its binaries were run; `ours`, where it was found, or empty for one of our own making.
 
 /// Where a bug is planted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

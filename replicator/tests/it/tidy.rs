@@ -7,7 +7,7 @@ const MAX_FILE_LINES: usize = 700;
 /// Lines a function may have, from its signature to its closing brace.
 const MAX_FUNCTION_LINES: usize = 90;
 
-/// What a module must not name. `wal` and `ltx` are pure, only `bucket` speaks HTTP, only `replica` and `restore`
+/// What a module must not name. `wal` and `ltx` are pure, only `bucket` speaks to the store, only `replica` and `restore`
 /// (for the 0.3 format) spell keys, and so on.
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("wal", &["host::", "bucket::", "sync::", "restore::", "rusqlite", "tokio"]),
