@@ -49,8 +49,8 @@ pub struct Found {
 
 /// Looks for the databases in a directory. Blocks.
 ///
-/// `members` are the paths of the databases that this process replicates, or will. They count without being opened, and their
-/// files are not opened under any other name: closing one would drop its locks.
+/// `members` are the paths of the databases that this process replicates, or will. They count without being opened, and
+/// their files are not opened under any other name: closing one would drop its locks.
 ///
 /// # Errors
 /// What reading the directory gives. A file or subdirectory that vanishes meanwhile is left out, and so is a subdirectory

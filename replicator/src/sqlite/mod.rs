@@ -1,8 +1,8 @@
 //! The live database seen from outside: a pinned WAL, safe moments to checkpoint, facts from the header.
 //!
 //! Owns our SQLite connections and the descriptors of the database and its WAL. Never writes to the user's database
-//! (checkpoints move what the application wrote; one that is not in WAL mode is switched to it) and never takes the write lock unless the user configured a
-//! blocking checkpoint. Must not interpret WAL frames ([`crate::wal`]).
+//! (checkpoints move what the application wrote; one that is not in WAL mode is switched to it) and never takes the
+//! write lock unless the user configured a blocking checkpoint. Must not interpret WAL frames ([`crate::wal`]).
 //!
 //! # How the log is pinned
 //!
