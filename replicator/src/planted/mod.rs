@@ -2,8 +2,8 @@
 //!
 //! Each is a change of about one line at its place in the product, written `planted!("name")`. Without the feature
 //! `planted`, which only the simulator's scoreboard and whoever wants to see a unit test fail turn on, that is `false` and
-//! the optimiser removes it. With it, all bugs are in one build and at most one is awake, chosen by name for the whole process. Owns the list and the
-//! choice; must not act.
+//! the optimiser removes it. With it, all bugs are in one build and at most one is awake, chosen by name for the whole
+//! process. Owns the list and the choice; must not act.
 
 /// Whether the named bug is awake; with two more expressions, the wrong one if it is and the right one if not.
 #[cfg(not(feature = "planted"))]
