@@ -474,7 +474,9 @@ impl<'a> Follower<'a> {
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 Ok(Some(Ended::Reopen { reason: error.to_string() }))
             }
-            Err(error) if mode == CheckpointMode::Blocking => Err(error),
+            // A log that SQLite could open for reading only stays so until it is opened anew, even if the rights are back
+            // (seed 400065187).
+            Err(error) if mode == CheckpointMode::Blocking || error.kind() == ErrorKind::Denied => Err(error),
             Err(error) => {
                 self.delay_checkpoint();
                 self.shared.report(Work::Checkpoint, "checkpoint", &error);
