@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(super::check(&evidence), [], "nothing was claimed before that moment");
         evidence.claims.push(claim(fixture::NEWEST_AT - 1));
         assert_eq!(super::check(&evidence).len(), 1);
-        evidence.restores[0].started_millis = 100_000;
+        evidence.restores[0].ended_millis = 100_000;
         assert_eq!(super::check(&evidence), [], "it is older than what is kept");
     }
 }
