@@ -111,7 +111,7 @@ impl Opener {
     pub async fn check(&self, settings: &Settings) -> Result<()> {
         match settings {
             Settings::Directory(_) => Ok(()),
-            Settings::S3(settings) => Registry::check(&self.host, settings).await,
+            Settings::S3(settings) => Registry::check(&self.host, &self.environment, settings).await,
         }
     }
 

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::config::Environment;
-use crate::daemon::outside::Signals as _;
+use crate::daemon::outside::Signals;
 use crate::daemon::process::ProcessSignals;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -133,13 +133,17 @@ fn block_on_until_stopped<T>(future: impl Future<Output = Result<T>>) -> Result<
     block_on(async {
         let mut signals =
             ProcessSignals::listen().map_err(|error| Error::io("cannot listen for signals", error))?;
-        tokio::select! {
-            result = future => result,
-            signal = signals.next() => {
-                Err(Error::new(ErrorKind::Cancelled, format!("stopped by signal {}", signal.number())))
-            }
-        }
+        until_signal(&mut signals, future).await
     })
+}
+
+async fn until_signal<T>(signals: &mut dyn Signals, future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        result = future => result,
+        signal = signals.next() => {
+            Err(Error::new(ErrorKind::Cancelled, format!("stopped by signal {}", signal.number())))
+        }
+    }
 }
 
 /// Runs a future on a runtime of bounded size.

@@ -7,7 +7,8 @@ use clap::CommandFactory as _;
 
 use super::args::Cli;
 use super::*;
-use crate::host::{Disk, OpenMode, UnixMillis, os};
+use crate::daemon::outside::Signal;
+use crate::host::{BoxFuture, Disk, OpenMode, UnixMillis, os};
 
 fn environment(variables: &[(&str, &str)], working_dir: &Path) -> Environment {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -377,4 +378,24 @@ fn any_number_of_pieces_will_do() {
         let Ok(args::Command::Restore(restore)) = parse(arguments.into()) else { panic!("{text}") };
         assert_eq!(restore.parallelism.get(), expected);
     }
+}
+
+#[tokio::test]
+async fn a_signal_ends_what_does_not_end() {
+    struct After(Option<Signal>);
+    impl Signals for After {
+        fn next(&mut self) -> BoxFuture<'_, Signal> {
+            let signal = self.0.take();
+            Box::pin(async move {
+                match signal {
+                    Some(signal) => signal,
+                    None => std::future::pending().await,
+                }
+            })
+        }
+    }
+    let hangs = std::future::pending::<Result<()>>();
+    let error = until_signal(&mut After(Some(Signal::Terminate)), hangs).await.unwrap_err();
+    assert_eq!(error.to_string(), "stopped by signal 15");
+    assert_eq!(until_signal(&mut After(None), async { Ok(7) }).await.unwrap(), 7);
 }

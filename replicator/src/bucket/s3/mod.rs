@@ -31,6 +31,7 @@ use md5::Digest as _;
 
 use self::client::Client;
 use self::credentials::CredentialCache;
+use self::dialect::Dialect;
 use self::http::{Http, Proxies};
 use super::observer::RequestObserver;
 use super::open::Environment;
@@ -70,9 +71,7 @@ impl Registry {
         if let Some(client) = self.find(&shared) {
             return Ok(Arc::new(S3Bucket::new(client, settings)));
         }
-        let customer_key = read_customer_key(host, settings).await?;
-        let region = environment.get("AWS_REGION").or_else(|| environment.get("AWS_DEFAULT_REGION"));
-        let dialect = dialect::resolve(settings, region, customer_key.as_deref())?;
+        let dialect = dialect_of(host, environment, settings).await?;
         // The chain may reach an https service although the bucket is on plain http.
         let plain = dialect.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
         let http = self.http(host, environment, settings, !plain || environment.is_ambient()).await?;
@@ -95,9 +94,8 @@ impl Registry {
     }
 
     /// Whether a bucket could be opened with these settings, as far as they and a key file say.
-    pub(super) async fn check(host: &Host, settings: &S3Settings) -> Result<()> {
-        let customer_key = read_customer_key(host, settings).await?;
-        dialect::resolve(settings, None, customer_key.as_deref()).map(drop)
+    pub(super) async fn check(host: &Host, environment: &Environment, settings: &S3Settings) -> Result<()> {
+        dialect_of(host, environment, settings).await.map(drop)
     }
 
     fn find(&self, settings: &S3Settings) -> Option<Arc<Client>> {
@@ -134,6 +132,12 @@ impl Registry {
         open.https.push((key, http.clone()));
         Ok(http)
     }
+}
+
+async fn dialect_of(host: &Host, environment: &Environment, settings: &S3Settings) -> Result<Dialect> {
+    let customer_key = read_customer_key(host, settings).await?;
+    let region = environment.get("AWS_REGION").or_else(|| environment.get("AWS_DEFAULT_REGION"));
+    dialect::resolve(settings, region, customer_key.as_deref())
 }
 
 async fn read_customer_key(host: &Host, settings: &S3Settings) -> Result<Option<String>> {
